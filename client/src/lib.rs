@@ -1,0 +1,1 @@
+//! A SignalR client over WebSockets, Server-Sent Events and long polling

@@ -1,0 +1,1 @@
+//! Cases that decide whether a SignalR server speaks the protocol.

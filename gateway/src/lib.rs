@@ -1,0 +1,1 @@
+//! The gateway that stands between SignalR clients and hub backends

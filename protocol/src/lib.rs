@@ -1,0 +1,1 @@
+//! SignalR's wire protocols as plain values: no I/O, no clock, no randomness

@@ -1,0 +1,2 @@
+//! The `hubgate` command.
+fn main() {}
