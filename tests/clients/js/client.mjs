@@ -1,0 +1,32 @@
+// One matrix cell of the official JavaScript client in Node: `node client.mjs CELL-JSON`, reports as JSON lines on stdout.
+//
+// The cell names the workspace of the client's version (`module`), from which the client and its MessagePack protocol are loaded.
+import { createRequire } from 'node:module';
+import { createInterface } from 'node:readline';
+import { runCell } from './scenario.mjs';
+
+const cell = JSON.parse(process.argv[2]);
+const require = createRequire(cell.module);
+const answers = createInterface({ input: process.stdin });
+
+const report = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+/** Asks the runner to reset the connections of `cutBase`; ends when it says that it did. */
+function cut() {
+  report({ ask: 'cut' });
+  return new Promise((resolve) => answers.once('line', resolve));
+}
+
+process.on('uncaughtException', (error) => report({ uncaught: String(error?.stack ?? error) }));
+
+await runCell({
+  signalR: require('@microsoft/signalr'),
+  msgpack: cell.protocol === 'messagepack' ? require('@microsoft/signalr-protocol-msgpack') : null,
+  cell,
+  report,
+  cut,
+  lacks: cell.lacks,
+  hidesConnectionId: cell.hidesConnectionId,
+});
+report({ done: true });
+process.exit(0);

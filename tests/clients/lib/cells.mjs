@@ -1,0 +1,93 @@
+// The rows of the matrix: client × transport × protocol.
+//
+// A job is what is started once: one program for one cell, or one browser for several cells.
+import { join } from 'node:path';
+import { here, prepared, readJson, dotnet } from './places.mjs';
+import { runBrowser } from './browser.mjs';
+import { runProgram } from './program.mjs';
+
+const NEVER_MESSAGEPACK = 'ServerSentEvents';
+
+/** Every transport with every protocol that it can carry. */
+function pairs(transports, protocols) {
+  return transports.flatMap((transport) => protocols
+    .filter((protocol) => !(transport === NEVER_MESSAGEPACK && protocol === 'messagepack'))
+    .map((protocol) => ({ transport, protocol })));
+}
+
+const ALL = ['WebSockets', 'ServerSentEvents', 'LongPolling'];
+const BOTH = ['json', 'messagepack'];
+
+function node(id, workspace) {
+  const module = join(prepared, 'js', workspace, 'package.json');
+  return {
+    id, needs: 'js', cells: pairs(ALL, BOTH),
+    command: () => [process.execPath, join(here, 'js/client.mjs')],
+    extra: { module },
+  };
+}
+
+const CLIENTS = [
+  node('js10', 'v10'), node('js8', 'v8'), node('js6', 'v6'), node('js31', 'v31'),
+  {
+    id: 'java', needs: 'java', cells: pairs(['WebSockets', 'LongPolling'], ['json']),
+    command: () => ['java', '-Xshare:auto', '-XX:TieredStopAtLevel=1', '-cp',
+      `${join(prepared, 'java/classes')}:${join(prepared, 'java/lib/*')}`, 'hubgate.Cell'],
+  },
+  {
+    id: 'dotnet', needs: 'dotnet', cells: pairs(['WebSockets'], BOTH),
+    command: () => [dotnet(), join(prepared, 'dotnet/out/ClientCell.dll')],
+  },
+  {
+    id: 'signalrcore', needs: 'python', cells: pairs(['WebSockets'], BOTH),
+    command: () => [join(prepared, 'python/bin/python'), join(here, 'python/signalrcore_cell.py')],
+  },
+  {
+    id: 'pysignalr', needs: 'python', cells: pairs(['WebSockets'], BOTH),
+    command: () => [join(prepared, 'python/bin/python'), join(here, 'python/pysignalr_cell.py')],
+  },
+  {
+    id: 'go', needs: 'go', cells: pairs(['WebSockets'], ['json']),
+    command: () => [join(prepared, 'go/client')],
+  },
+  { id: 'chromium', needs: 'chromium', browser: 'chromium', cells: pairs(ALL, BOTH) },
+  { id: 'firefox', needs: 'firefox', browser: 'firefox', cells: pairs(ALL, BOTH) },
+  { id: 'chromium-tls', needs: 'chromium', browser: 'chromium', tls: true, only: 'gateway', cells: pairs(ALL, ['json']) },
+];
+
+/** Steps that a cell lacks, by reason; the list names clients or single cells. */
+function lacks(...names) {
+  const steps = {};
+  for (const [reason, { steps: by }] of Object.entries(readJson('na.json').reasons)) {
+    for (const step of names.flatMap((name) => by[name] ?? [])) {
+      steps[step] = reason;
+    }
+  }
+  return steps;
+}
+
+/** The jobs whose cell names (`client/transport/protocol`) match `pattern`. */
+export function jobs(pattern, { via, hub }) {
+  const wanted = new RegExp(pattern ?? '.', 'i');
+  const list = [];
+  for (const client of CLIENTS) {
+    if (client.only && client.only !== via) {
+      continue;
+    }
+    const cells = client.cells
+      .map((cell) => ({ ...cell, client: client.id, name: `${client.id}/${cell.transport}/${cell.protocol}`,
+        lacks: lacks(client.id, `${client.id}/${cell.transport}/${cell.protocol}`), ...client.extra }))
+      .filter((cell) => wanted.test(cell.name))
+      // The embedded hub speaks WebSockets alone; the gateway makes the other transports.
+      .filter((cell) => via === 'gateway' || hub !== 'embedded' || cell.transport === 'WebSockets');
+    if (cells.length === 0) {
+      continue;
+    }
+    if (client.browser) {
+      list.push({ client, cells, run: (run) => runBrowser(client, cells, run) });
+    } else {
+      list.push(...cells.map((cell) => ({ client, cells: [cell], run: (run) => runProgram(client, cell, run) })));
+    }
+  }
+  return list;
+}
