@@ -4,3 +4,4 @@ pub mod config;
 pub mod path;
 pub mod query;
 pub mod secret;
+pub mod token;
