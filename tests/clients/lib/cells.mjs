@@ -47,7 +47,7 @@ const CLIENTS = [
     command: () => [join(prepared, 'python/bin/python'), join(here, 'python/pysignalr_cell.py')],
   },
   {
-    id: 'go', needs: 'go', cells: pairs(['WebSockets'], ['json']),
+    id: 'go', needs: 'go', cells: pairs(['WebSockets'], BOTH),
     command: () => [join(prepared, 'go/client')],
   },
   { id: 'chromium', needs: 'chromium', browser: 'chromium', cells: pairs(ALL, BOTH) },

@@ -1,0 +1,21 @@
+// One matrix cell of Microsoft's .NET client: the cell as JSON in, one JSON report a line out (the runner's README tells both).
+
+using System.Text;
+using System.Text.Json;
+using ClientCell;
+
+Console.OutputEncoding = new UTF8Encoding(false);
+var cell = JsonSerializer.Deserialize<Cell>(args[0], new JsonSerializerOptions(JsonSerializerDefaults.Web))!;
+await new Scenario(cell).RunAsync();
+Report.Line(new { done = true });
+Environment.Exit(0);
+
+/// <summary>What the runner tells.</summary>
+public sealed record Cell(
+    string Name, string Base, string CutBase, string HubTransport, string Protocol, string User, string Token, int StepTimeoutMs,
+    Dictionary<string, string> Lacks);
+
+public static class Report
+{
+    public static void Line(object line) => Console.WriteLine(JsonSerializer.Serialize(line));
+}
