@@ -176,9 +176,10 @@ impl WholeMessages {
             HubProtocol::MessagePack => prefixed_end(rest)?,
         };
         match end {
-            Some(end) if end.framed_len > self.message_bytes_max => Err(self.too_large()),
-            Some(end) if end.framed_len <= rest.len() => Ok(Some(end)),
-            _ if rest.len() > self.message_bytes_max => Err(self.too_large()),
+            Some(end) if end.framed_len <= rest.len().min(self.message_bytes_max) => Ok(Some(end)),
+            _ if rest.len() > self.message_bytes_max => {
+                Err(Error::MessageTooLarge { bytes_max: self.message_bytes_max })
+            }
             _ => Ok(None),
         }
     }
@@ -195,10 +196,6 @@ impl WholeMessages {
                 None
             }
         }
-    }
-
-    const fn too_large(&self) -> Error {
-        Error::MessageTooLarge { bytes_max: self.message_bytes_max }
     }
 }
 
