@@ -207,6 +207,20 @@ impl TokenKeys {
         Ok(Sealed::Token(Secret::from(URL_SAFE_NO_PAD.encode(token)), TokenId(salt)))
     }
 
+    /// Keyed digests of `data` under `label`, one per key, the sealing key's first (for marks such as rule D6's).
+    pub fn marks<'a>(&'a self, label: &'a str, data: &'a [u8]) -> impl Iterator<Item = [u8; SALT_BYTES]> + use<'a> {
+        self.keys.iter().map(move |key| {
+            let mut context =
+                hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key.secret.expose().as_bytes()));
+            context.update(label.as_bytes());
+            context.update(&[0]);
+            context.update(data);
+            let mut mark = [0; SALT_BYTES];
+            mark.iter_mut().zip(context.sign().as_ref()).for_each(|(to, from)| *to = *from);
+            mark
+        })
+    }
+
     /// Opens what a client presents. Expiry is not looked at: it bounds the first attach only (rule A2).
     ///
     /// # Errors
