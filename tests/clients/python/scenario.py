@@ -6,6 +6,7 @@ Invariant: a step waits for events and is ended by its time-out; each ends in ex
 import json
 import sys
 import threading
+import time
 from concurrent.futures import Future
 
 STEPS = ["connect", "invoke", "void", "hub-exception", "unknown-method", "server-stream", "client-stream", "cancel",
@@ -70,9 +71,11 @@ class Scenario:
             if step in self.cell["lacks"]:
                 report(step=step, na=self.cell["lacks"][step])
                 continue
+            started = time.monotonic()
             error = self.run_step(getattr(self, step.replace("-", "_")))
+            elapsed = round((time.monotonic() - started) * 1000)
             if error is None:
-                report(step=step, ok=True)
+                report(step=step, ok=True, ms=elapsed)
                 continue
             report(step=step, error=error)
             if step == "connect":

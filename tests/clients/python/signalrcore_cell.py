@@ -28,7 +28,7 @@ class Connection(scenario.Connection):
         if cell["protocol"] == "messagepack":
             builder.with_hub_protocol(MessagePackHubProtocol())
         if reconnect:
-            builder.with_automatic_reconnect({"type": "raw", "keep_alive_interval": 10, "reconnect_interval": 1, "max_attempts": 5})
+            builder.with_automatic_reconnect({"type": "raw", "keep_alive_interval": 1, "reconnect_interval": 1, "max_attempts": 5})
         self.hub = builder.build()
         self.hub.on_open(lambda: self.settle(self.opened))
         self.hub.on_reconnect(lambda: self.settle(self.reconnected))
