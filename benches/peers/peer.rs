@@ -183,7 +183,7 @@ pub(crate) fn start_contract_hub(places: &Places, tag: &str) -> Result<Running, 
     let (dotnet, app) = both(&places.dotnet, &places.contract_hub, "the contract hub on ASP.NET Core")?;
     let address = free_address(&name)?;
     let mut command = Command::new(dotnet);
-    command.arg(app).args(["--urls", &format!("http://{address}")]);
+    command.arg(app).args(["--urls", &format!("http://{address}"), "--stop-with-stdin"]);
     start_command(command, address, places, &name)
 }
 
@@ -227,7 +227,8 @@ fn start_command(mut command: Command, address: SocketAddr, places: &Places, nam
     let log = places.scratch.join(format!("{name}.log"));
     let out = File::create(&log).map_err(|error| io_error(name, error))?;
     let err = out.try_clone().map_err(|error| io_error(name, error))?;
-    command.stdin(Stdio::null()).stdout(out).stderr(err);
+    // An open standard input that nobody writes to: it ends with this process, and with it who watches it.
+    command.stdin(Stdio::piped()).stdout(out).stderr(err);
     let child = command.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Error::Missing(command.get_program().to_string_lossy().into_owned()),
         _ => io_error(name, error),
