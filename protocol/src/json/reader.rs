@@ -235,7 +235,7 @@ fn last_of_each(headers: Headers) -> Headers {
     if headers.len() < 2 {
         return headers;
     }
-    let mut places = std::collections::HashMap::with_capacity(headers.len());
+    let mut places = std::collections::BTreeMap::new();
     let mut unique = Headers::with_capacity(headers.len());
     for (name, value) in headers {
         let place = *places.entry(name.clone()).or_insert(unique.len());

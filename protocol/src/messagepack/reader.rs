@@ -3,7 +3,7 @@
 //! As the reference, it reads by position and looks at the number of items only where that decides (stream ids, the
 //! reconnect flag of a Close); what stands behind is ignored.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -133,7 +133,7 @@ impl Reader<'_> {
     fn headers(&mut self) -> Result<Headers, Error> {
         let Some(Head::Map(len)) = self.cursor.head() else { return Err(Error::HeadersLength) };
         let mut headers = Headers::new();
-        let mut names = HashSet::new();
+        let mut names = BTreeSet::new();
         for index in 0..len {
             let index = usize::try_from(index).unwrap_or(usize::MAX);
             if index >= HEADERS_MAX {
