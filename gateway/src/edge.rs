@@ -1,0 +1,258 @@
+//! Connections whose client arrives over Server-Sent Events or long polling while the hub sees a WebSocket (or the
+//! reverse: anything but a WebSocket pair).
+//!
+//! Client → hub stays a byte stream; hub → client is cut at whole messages (rule E1). An [`Edge`] is shared by the
+//! requests of its client and by the task that reads its hub.
+//!
+//! Invariants: beyond `waiting_bytes_max` and one whole message the hub is not read (rule E2); POSTs go on one after the
+//! other; what has ended answers 404.
+
+mod inward;
+mod outbox;
+mod poll;
+mod stream;
+mod upward;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use hubgate_protocol::HubProtocol;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::inward::read_hub;
+pub(crate) use self::outbox::{End, Outbox, Taken};
+pub(crate) use self::poll::Poll;
+pub(crate) use self::stream::event_stream;
+pub(crate) use self::upward::{Upward, UpwardError};
+
+use crate::identity::Admission;
+use crate::backend::Backend;
+use crate::link::Clock;
+use crate::relay::{Spoken, Traffic};
+
+/// How a client is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A WebSocket.
+    WebSocket,
+    /// Server-Sent Events and POSTs.
+    EventStream,
+    /// Polls and POSTs.
+    LongPolling,
+}
+
+impl Kind {
+    /// The name in texts, logs and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "WebSockets",
+            Self::EventStream => "ServerSentEvents",
+            Self::LongPolling => "LongPolling",
+        }
+    }
+}
+
+/// Bounds and waits of one connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Bytes of whole messages that may wait for the client.
+    pub(crate) waiting_bytes_max: usize,
+    /// Longest message of a hub.
+    pub(crate) hub_message_bytes_max: usize,
+    /// How long writing to the client may be stuck.
+    pub(crate) send_timeout: std::time::Duration,
+    /// How long a poll waits.
+    pub(crate) poll_timeout: std::time::Duration,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    /// How the client is attached.
+    pub(crate) kind: Kind,
+    /// Bounds and waits.
+    pub(crate) bounds: Bounds,
+    /// Messages for the client.
+    outbox: Mutex<Outbox>,
+    /// Something for the client, or the end.
+    out_ready: Notify,
+    /// The outbox was emptied.
+    out_room: Notify,
+    /// The way to the hub; its lock keeps POSTs in order.
+    upward: tokio::sync::Mutex<Upward>,
+    /// Control frames (Pongs) that wait for whoever writes next.
+    control: Mutex<bytes::BytesMut>,
+    /// What the client speaks.
+    spoken: Mutex<Spoken>,
+    /// Whose connection it is, fixed by the first transport request, and what its hub has admitted (rules A4, A5).
+    admission: Mutex<Admission>,
+    /// The backend of the hub, to be asked about new credentials.
+    pub(crate) backend: Arc<Backend>,
+    /// Cancelled when the connection is over for its client.
+    pub(crate) over: CancellationToken,
+    /// Second of the last poll's end; `u32::MAX` while one is pending.
+    last_poll: AtomicU32,
+    /// Which poll is the newest.
+    newest_poll: AtomicU32,
+    /// The route's counters.
+    traffic: Arc<Traffic>,
+    clock: Arc<Clock>,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+impl Edge {
+    /// A connection whose hub has just been reached.
+    pub(crate) fn new(
+        kind: Kind,
+        bounds: Bounds,
+        upward: Upward,
+        admission: Admission,
+        backend: Arc<Backend>,
+        traffic: Arc<Traffic>,
+        clock: Arc<Clock>,
+    ) -> Arc<Self> {
+        traffic.speaking(Spoken::Unknown, kind).inc();
+        let last_poll = AtomicU32::new(clock.now());
+        Arc::new(Self {
+            kind,
+            bounds,
+            outbox: Mutex::default(),
+            out_ready: Notify::new(),
+            out_room: Notify::new(),
+            upward: tokio::sync::Mutex::new(upward),
+            control: Mutex::default(),
+            spoken: Mutex::default(),
+            admission: Mutex::new(admission),
+            backend,
+            over: CancellationToken::new(),
+            last_poll,
+            newest_poll: AtomicU32::new(0),
+            traffic,
+            clock,
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        })
+    }
+
+    /// What the client speaks, as far as is known.
+    pub(crate) fn spoken(&self) -> Spoken {
+        *self.spoken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_speaks(&self, spoken: Spoken) {
+        let before = std::mem::replace(&mut *self.spoken.lock().unwrap_or_else(PoisonError::into_inner), spoken);
+        self.traffic.speaking(before, self.kind).dec();
+        self.traffic.speaking(spoken, self.kind).inc();
+    }
+
+    /// The hub protocol, where it is one whose messages we can tell apart.
+    fn protocol(&self) -> Option<HubProtocol> {
+        match self.spoken() {
+            Spoken::Json => Some(HubProtocol::Json),
+            Spoken::MessagePack => Some(HubProtocol::MessagePack),
+            _ => None,
+        }
+    }
+
+    /// Whose connection it is, locked.
+    pub(crate) fn admission(&self) -> std::sync::MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outbox(&self) -> std::sync::MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts one whole message or unit into the outbox.
+    pub(crate) fn deliver(&self, unit: &[u8]) {
+        self.bytes_out.fetch_add(unit.len() as u64, Relaxed);
+        self.outbox().push(unit);
+        self.out_ready.notify_waiters();
+    }
+
+    /// Ends the connection for its client; what waits can still be fetched unless `discard`. The first end counts.
+    pub(crate) fn end(&self, end: End, discard: bool) {
+        self.outbox().end(end, discard);
+        self.out_ready.notify_waiters();
+        self.out_room.notify_waiters();
+    }
+
+    /// Ends it from our side with a Close message where the client speaks a protocol of ours (rule E4).
+    pub(crate) fn part(&self, end: End, discard: bool) {
+        {
+            let mut outbox = self.outbox();
+            if outbox.ended().is_none() {
+                if discard {
+                    outbox.clear();
+                }
+                if let (Some((_, message)), true, false) = (self.spoken().farewell(), outbox.handshaken, outbox.closed) {
+                    outbox.push(message);
+                }
+                outbox.end(end, false);
+            }
+        }
+        self.out_ready.notify_waiters();
+        self.out_room.notify_waiters();
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&self) -> Option<End> {
+        self.outbox().ended()
+    }
+
+    /// Bytes that wait for the client.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.outbox().len()
+    }
+
+    /// Bytes from and to the client so far.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.bytes_in.load(Relaxed), self.bytes_out.load(Relaxed))
+    }
+
+    /// Whether no poll has come for longer than `timeout_seconds`.
+    pub(crate) fn abandoned(&self, now: u32, timeout_seconds: u32) -> bool {
+        self.kind == Kind::LongPolling && {
+            let last = self.last_poll.load(Relaxed);
+            last != u32::MAX && now.saturating_sub(last) > timeout_seconds
+        }
+    }
+
+    /// Takes all that waits, together with the end if nothing does.
+    fn take(&self) -> Taken {
+        let taken = self.outbox().take();
+        if matches!(taken, Taken::Messages(_)) {
+            self.out_room.notify_waiters();
+        }
+        taken
+    }
+
+    /// Takes only the next unit.
+    fn take_one(&self) -> Taken {
+        let taken = self.outbox().take_one();
+        if matches!(taken, Taken::Messages(_)) {
+            self.out_room.notify_waiters();
+        }
+        taken
+    }
+
+    /// Whether units must be kept apart on an event stream: raw endpoints and protocols we do not know (rule E3).
+    fn keeps_units(&self) -> bool {
+        self.protocol().is_none()
+    }
+
+    /// Adds bytes that came from the client to the counters.
+    fn count_in(&self, bytes: &Bytes) {
+        self.bytes_in.fetch_add(bytes.len() as u64, Relaxed);
+        self.traffic.client_bytes.inc_by(bytes.len() as u64);
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.traffic.speaking(self.spoken(), self.kind).dec();
+    }
+}

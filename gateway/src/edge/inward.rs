@@ -1,0 +1,190 @@
+//! Hub → client: WebSocket messages, cut anew at whole hub messages (rule E1).
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use hubgate_protocol::framing::{MessageSplitter, RECORD_SEPARATOR};
+use hubgate_protocol::websocket::{Incoming, MessageDecoder, Sender};
+use hubgate_protocol::{HubProtocol, peek};
+use tokio::io::{AsyncReadExt, ReadHalf};
+
+use super::{Edge, End, Kind};
+use crate::io::Stream;
+use crate::relay::Spoken;
+
+/// Bytes asked for in one read.
+const READ_BYTES: usize = 16 * 1024;
+
+/// What hub bytes are at the moment.
+#[derive(Debug)]
+enum Reading {
+    /// Nothing but the client's handshake can tell.
+    Undecided,
+    /// The handshake response is under way.
+    Response(HubProtocol, BytesMut),
+    /// Hub messages.
+    Messages(HubProtocol, MessageSplitter, BytesMut),
+    /// One WebSocket message is one unit (rule E3).
+    Units,
+}
+
+/// Why reading ends.
+enum Stop {
+    /// The hub's close frame.
+    Closed,
+    /// The stream broke, or a frame was illegal.
+    Lost,
+    /// What came must not go on to the client.
+    Refused(&'static str),
+}
+
+/// Reads a hub until it or its client ends; `ahead` was read behind the 101.
+pub(crate) async fn read_hub(edge: Arc<Edge>, mut hub: ReadHalf<Stream>, ahead: Bytes) {
+    let mut decoder = MessageDecoder::new(Sender::Server, edge.bounds.hub_message_bytes_max);
+    let mut input = BytesMut::from(&ahead[..]);
+    let mut reading = Reading::Undecided;
+    let stop = loop {
+        match take_in(&edge, &mut decoder, &mut input, &mut reading).await {
+            Ok(()) => {}
+            Err(stop) => break stop,
+        }
+        tokio::select! {
+            biased;
+            () = edge.over.cancelled() => break Stop::Closed,
+            () = room(&edge) => {}
+        }
+        input.reserve(READ_BYTES);
+        let read = tokio::select! {
+            biased;
+            () = edge.over.cancelled() => break Stop::Closed,
+            read = hub.read_buf(&mut input) => read,
+        };
+        match read {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => break Stop::Lost,
+        }
+        if input.capacity() == 0 {
+            input = BytesMut::new();
+        }
+    };
+    finish(&edge, stop).await;
+}
+
+async fn finish(edge: &Edge, stop: Stop) {
+    match stop {
+        Stop::Closed if edge.over.is_cancelled() => {}
+        Stop::Closed => {
+            edge.end(End::HubClosed, false);
+            edge.close_hub(None).await;
+        }
+        Stop::Lost => edge.part(End::HubLost, false),
+        Stop::Refused(why) => {
+            tracing::warn!(transport = edge.kind.name(), why, "a hub's message cannot go on to its client");
+            edge.part(End::Refused, false);
+            edge.close_hub(Some((1003, why))).await;
+        }
+    }
+    if edge.kind == Kind::LongPolling {
+        // Polls fetch what is left; the sweep removes the connection when nobody does.
+        return;
+    }
+    edge.over.cancel();
+}
+
+/// Waits until the client has taken enough of what waits for it (rule E2).
+async fn room(edge: &Edge) {
+    loop {
+        let emptied = edge.out_room.notified();
+        tokio::pin!(emptied);
+        emptied.as_mut().enable();
+        if edge.waiting_bytes() <= edge.bounds.waiting_bytes_max || edge.ended().is_some() {
+            return;
+        }
+        emptied.await;
+    }
+}
+
+async fn take_in(
+    edge: &Edge,
+    decoder: &mut MessageDecoder,
+    input: &mut BytesMut,
+    reading: &mut Reading,
+) -> Result<(), Stop> {
+    loop {
+        let decoded = decoder.decode(input).map_err(|violation| {
+            tracing::debug!(%violation, "a hub broke the WebSocket protocol");
+            Stop::Lost
+        })?;
+        match decoded {
+            None => return Ok(()),
+            Some(Incoming::Text(payload)) => receive(edge, reading, payload, false)?,
+            Some(Incoming::Binary(payload)) => receive(edge, reading, payload, true)?,
+            Some(Incoming::Ping(payload)) => {
+                edge.pong(&payload);
+                edge.flush_control().await;
+            }
+            Some(Incoming::Pong(_)) => {}
+            Some(Incoming::Close(_)) => return Err(Stop::Closed),
+        }
+    }
+}
+
+fn receive(edge: &Edge, reading: &mut Reading, payload: Bytes, binary: bool) -> Result<(), Stop> {
+    edge.traffic.hub_bytes.inc_by(payload.len() as u64);
+    edge.traffic.hub_messages.inc();
+    if let Reading::Undecided = reading {
+        *reading = match edge.spoken() {
+            Spoken::Json => Reading::Response(HubProtocol::Json, BytesMut::new()),
+            Spoken::MessagePack => Reading::Response(HubProtocol::MessagePack, BytesMut::new()),
+            _ => Reading::Units,
+        };
+    }
+    if let Reading::Response(protocol, gathered) = reading {
+        gathered.extend_from_slice(&payload);
+        let Some(end) = memchr::memchr(RECORD_SEPARATOR, gathered) else {
+            return if gathered.len() > 65_536 { Err(Stop::Refused("endless handshake response")) } else { Ok(()) };
+        };
+        let response = gathered.split_to(end + 1);
+        edge.deliver(&response);
+        edge.outbox().handshaken = true;
+        let rest = std::mem::take(gathered);
+        let splitter = MessageSplitter::new(*protocol, edge.bounds.hub_message_bytes_max);
+        *reading = Reading::Messages(*protocol, splitter, rest);
+        return split(edge, reading, &[]);
+    }
+    if binary && edge.kind == Kind::EventStream && !matches!(reading, Reading::Messages(HubProtocol::Json, ..)) {
+        return Err(Stop::Refused("binary data on Server-Sent Events"));
+    }
+    if let Reading::Units = reading {
+        edge.deliver(&payload);
+        return Ok(());
+    }
+    split(edge, reading, &payload)
+}
+
+/// Passes whole messages on and keeps the rest.
+fn split(edge: &Edge, reading: &mut Reading, payload: &[u8]) -> Result<(), Stop> {
+    let Reading::Messages(protocol, splitter, rest) = reading else { return Ok(()) };
+    rest.extend_from_slice(payload);
+    loop {
+        match splitter.next(rest) {
+            Ok(Some(message)) => {
+                let framed = message.framed();
+                if edge.kind == Kind::LongPolling && peek::is_ping(*protocol, framed) {
+                    continue;
+                }
+                if peek::is_close(*protocol, framed) {
+                    edge.outbox().closed = true;
+                }
+                edge.deliver(framed);
+            }
+            Ok(None) => {
+                if rest.is_empty() {
+                    *rest = BytesMut::new();
+                }
+                return Ok(());
+            }
+            Err(_) => return Err(Stop::Refused("message over hub_message_bytes_max")),
+        }
+    }
+}

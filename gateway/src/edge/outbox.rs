@@ -1,0 +1,137 @@
+//! What waits for a client: whole messages in order, then the end.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The hub closed it.
+    HubClosed,
+    /// The hub was lost.
+    HubLost,
+    /// The client deleted it or closed its stream.
+    ClientClosed,
+    /// The client has not polled, or not read, for too long.
+    ClientGone,
+    /// The gateway refused to go on: bad format, over a limit.
+    Refused,
+    /// The gateway is stopping.
+    Drained,
+}
+
+impl End {
+    /// The word in logs and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::HubClosed => "hub_closed",
+            Self::HubLost => "hub_lost",
+            Self::ClientClosed => "client_closed",
+            Self::ClientGone => "client_lost",
+            Self::Refused => "refused",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+/// What a look into the outbox gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// One or more whole messages.
+    Messages(Bytes),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more.
+    Ended(End),
+}
+
+/// Messages for one client.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    bytes: BytesMut,
+    units: VecDeque<usize>,
+    ended: Option<End>,
+    /// The hub has answered the handshake.
+    pub(super) handshaken: bool,
+    /// The hub's Close message has gone by.
+    pub(super) closed: bool,
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends one whole message.
+    pub(super) fn push(&mut self, unit: &[u8]) {
+        if self.ended.is_none() {
+            self.bytes.extend_from_slice(unit);
+            self.units.push_back(unit.len());
+        }
+    }
+
+    /// Forgets what waits.
+    pub(super) fn clear(&mut self) {
+        self.bytes = BytesMut::new();
+        self.units.clear();
+    }
+
+    /// Notes the end; the first one counts.
+    pub(super) fn end(&mut self, end: End, discard: bool) {
+        if discard {
+            self.clear();
+        }
+        self.ended.get_or_insert(end);
+    }
+
+    /// How it ended, if it has; messages may still wait.
+    pub(super) fn ended(&self) -> Option<End> {
+        self.ended
+    }
+
+    /// Takes everything.
+    pub(super) fn take(&mut self) -> Taken {
+        if self.units.is_empty() {
+            return self.ended.map_or(Taken::Nothing, Taken::Ended);
+        }
+        self.units.clear();
+        Taken::Messages(std::mem::take(&mut self.bytes).freeze())
+    }
+
+    /// Takes the first message only.
+    pub(super) fn take_one(&mut self) -> Taken {
+        let Some(len) = self.units.pop_front() else {
+            return self.ended.map_or(Taken::Nothing, Taken::Ended);
+        };
+        Taken::Messages(self.bytes.split_to(len.min(self.bytes.len())).freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_before_the_end_is_fetched_first() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.take(), Taken::Nothing);
+        outbox.push(b"one");
+        outbox.push(b"two");
+        outbox.end(End::HubClosed, false);
+        outbox.push(b"late");
+        assert_eq!(outbox.take_one(), Taken::Messages(Bytes::from_static(b"one")));
+        assert_eq!(outbox.take(), Taken::Messages(Bytes::from_static(b"two")));
+        outbox.end(End::Drained, false);
+        assert_eq!(outbox.take(), Taken::Ended(End::HubClosed), "the first end counts");
+    }
+
+    #[test]
+    fn a_discarding_end_leaves_nothing() {
+        let mut outbox = Outbox::default();
+        outbox.push(b"one");
+        outbox.end(End::ClientClosed, true);
+        assert_eq!(outbox.take(), Taken::Ended(End::ClientClosed));
+    }
+}

@@ -1,0 +1,116 @@
+//! One HTTP request: refuse what is ambiguous, find the route, tell hubs from everything else.
+
+use std::sync::Arc;
+
+use http::header::{HOST, ORIGIN};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::ext::Protocol;
+
+use crate::answer;
+use crate::attach;
+use crate::body::Body;
+use crate::config::RouteKind;
+use crate::cors;
+use crate::forward::forward;
+use crate::gate::Gate;
+use crate::headers;
+use crate::negotiate::negotiate;
+use crate::outbound;
+use crate::path::NormalPath;
+use crate::query::Query;
+use crate::visit::{Client, Visit, wants_event_stream, wants_web_socket};
+
+/// Serves one request of a client.
+pub(crate) async fn serve(gate: Arc<Gate>, client: Arc<Client>, request: Request<Incoming>) -> Response<Body> {
+    let visit = match visit(gate, client, &request) {
+        Ok(visit) => visit,
+        Err(refusal) => return *refusal,
+    };
+    route(&visit, request).await
+}
+
+/// Finds out what a request is about; the error is its answer.
+fn visit(gate: Arc<Gate>, client: Arc<Client>, request: &Request<Incoming>) -> Result<Visit, Box<Response<Body>>> {
+    let authority = (request.version() == Version::HTTP_2).then(|| request.uri().authority()).flatten();
+    headers::check(request.headers(), authority.map(http::uri::Authority::as_str))
+        .map_err(|error| Box::new(answer::bad_request(&error.to_string())))?;
+    if *request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
+        return Err(Box::new(answer::empty(StatusCode::METHOD_NOT_ALLOWED)));
+    }
+    let path = NormalPath::parse(request.uri().path())
+        .map_err(|error| Box::new(answer::bad_request(&error.to_string())))?;
+    let live = gate.live.load_full();
+    let host = match request.headers().get(HOST) {
+        Some(host) => host.to_str().unwrap_or_default().to_owned(),
+        None => request.uri().authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default(),
+    };
+    let found = live
+        .config
+        .routes
+        .find(&host, &path)
+        .map_err(|ambiguity| Box::new(answer::bad_request(&ambiguity.to_string())))?;
+    let route = found.and_then(|route| live.route(route)).cloned();
+    let Some(route) = route else { return Err(Box::new(answer::empty(StatusCode::NOT_FOUND))) };
+    Ok(Visit { gate, live, client, route, path: Arc::new(path) })
+}
+
+async fn route(visit: &Visit, request: Request<Incoming>) -> Response<Body> {
+    if let Some(preflight) = outbound::preflight(visit, &request) {
+        return preflight;
+    }
+    let may_forward = match visit.route.config.kind {
+        RouteKind::Refuse => return answer::empty(StatusCode::NOT_FOUND),
+        RouteKind::Forward => return forward_with_cors(visit, request).await,
+        RouteKind::Hub | RouteKind::Hubs { forward: true } => true,
+        RouteKind::Hubs { forward: false } => false,
+    };
+    // A path that can be read in two ways is never taken for a hub's (rule B1).
+    if visit.path.ambiguity().is_some() {
+        return forward_with_cors(visit, request).await;
+    }
+    if *request.method() == Method::POST
+        && let Some(hub) = visit.path.negotiate_hub()
+    {
+        let hub = hub.to_owned();
+        let origin = request.headers().get(ORIGIN).cloned();
+        let mut response = negotiate(visit, &hub, request).await;
+        if visit.route.config.cors.is_some() {
+            outbound::apply_cors(visit, origin.as_ref(), &mut response);
+        } else {
+            outbound::note_cors(visit, &hub, origin.as_ref(), response.headers());
+        }
+        return response;
+    }
+    if let Some(id) = Query::new(request.uri().query().unwrap_or_default()).id()
+        && let Some(presented) = attach::presented(visit, &id)
+    {
+        return attach::serve(visit, presented, request).await;
+    }
+    if may_forward || is_hubs(visit, &request) {
+        forward_with_cors(visit, request).await
+    } else {
+        answer::empty(StatusCode::NOT_FOUND)
+    }
+}
+
+/// Where nothing but hubs is served: whether a request may be one's all the same. The hub itself answers it.
+fn is_hubs(visit: &Visit, request: &Request<Incoming>) -> bool {
+    let hub = visit.path.negotiate_hub().unwrap_or_else(|| visit.path.hub());
+    let preflight = cors::is_preflight(request.method(), request.headers());
+    visit.route.knows_hub(hub) || wants_web_socket(request) || wants_event_stream(request.headers()) || preflight
+}
+
+/// Forwards, and learns from pre-flights what the backend lets pages of other origins do (rule C1).
+async fn forward_with_cors(visit: &Visit, request: Request<Incoming>) -> Response<Body> {
+    let origin = request.headers().get(ORIGIN).cloned();
+    let preflight = cors::is_preflight(request.method(), request.headers());
+    let mut response = forward(visit, request).await;
+    if preflight {
+        let hub = visit.path.negotiate_hub().unwrap_or_else(|| visit.path.hub());
+        outbound::note_cors(visit, hub, origin.as_ref(), response.headers());
+    } else if visit.route.config.cors.is_some() {
+        outbound::apply_cors(visit, origin.as_ref(), &mut response);
+    }
+    response
+}

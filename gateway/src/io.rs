@@ -1,0 +1,172 @@
+//! The byte streams that the gateway reads and writes: TCP, TLS, or one stream of an HTTP/2 connection.
+//!
+//! [`Watched`] bounds how long a peer may refuse to read: one write that makes no progress for the send time-out ends
+//! the stream (signalr-wire §4.4). Its timer exists only while a write is stuck.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsStream;
+
+/// One stream of bytes, whatever carries it.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// Clear text.
+    Tcp(TcpStream),
+    /// TLS on TCP, as server or client.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// What an HTTP/2 extended CONNECT (or anything else that is not a bare socket) became.
+    Upgraded(Box<TokioIo<Upgraded>>),
+}
+
+impl Stream {
+    /// Makes the coming close a reset, so that the peer sees a loss and not an orderly end.
+    pub(crate) fn reset_on_close(&self) {
+        match self {
+            Self::Tcp(tcp) => reset(tcp),
+            Self::Tls(tls) => reset(tls.get_ref().0),
+            Self::Upgraded(_) => {}
+        }
+    }
+
+    /// Takes the stream and the bytes that were read too far out of an upgraded HTTP connection.
+    pub(crate) fn from_upgraded(upgraded: Upgraded) -> (Self, bytes::Bytes) {
+        match upgraded.downcast::<TokioIo<Watched>>() {
+            Ok(parts) => (parts.io.into_inner().inner, parts.read_buf),
+            Err(upgraded) => (Self::Upgraded(Box::new(TokioIo::new(upgraded))), bytes::Bytes::new()),
+        }
+    }
+}
+
+fn reset(tcp: &TcpStream) {
+    if let Err(error) = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "cannot make a close a reset");
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Upgraded(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Upgraded(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Upgraded(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
+            Self::Upgraded(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+            Self::Upgraded(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Upgraded(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A stream under HTTP whose stuck writes end after the send time-out.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    inner: Stream,
+    send_timeout: Duration,
+    stuck: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watched {
+    /// Watches a stream.
+    pub(crate) fn new(inner: Stream, send_timeout: Duration) -> Self {
+        Self { inner, send_timeout, stuck: None }
+    }
+
+    fn watch(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if progress.is_ready() {
+            self.stuck = None;
+            return progress;
+        }
+        let timeout = self.send_timeout;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)));
+        ready!(stuck.as_mut().poll(cx));
+        self.inner.reset_on_close();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer has stopped reading")))
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let progress = Pin::new(&mut this.inner).poll_write(cx, buf);
+        this.watch(cx, progress)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let progress = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        this.watch(cx, progress)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

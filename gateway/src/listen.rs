@@ -1,0 +1,210 @@
+//! Listeners: TCP, TLS, HTTP/1.1 and HTTP/2 on one port.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::prepare;
+use crate::gate::Gate;
+use crate::http;
+use crate::io::{Stream, Watched};
+use crate::visit::Client;
+
+/// Connections that the kernel keeps for us to accept.
+const BACKLOG: u32 = 4096;
+/// Pause when accepting fails for want of descriptors, so that it does not spin (rule F1).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How HTTP/2 begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A bound listener.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// Where.
+    pub(crate) address: SocketAddr,
+    /// What it serves TLS with; replaced by a reload.
+    pub(crate) tls: Arc<ArcSwapOption<ServerConfig>>,
+    listener: TcpListener,
+    http2: bool,
+}
+
+impl Bound {
+    /// Binds an address.
+    ///
+    /// # Errors
+    /// The system's, an address in use above all.
+    pub(crate) fn bind(address: SocketAddr, http2: bool, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        Ok(Self { address, tls: Arc::new(ArcSwapOption::new(tls)), listener, http2 })
+    }
+
+    /// Accepts until told to stop.
+    pub(crate) async fn serve(self, gate: Arc<Gate>, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (tcp, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // A connection that was reset in the queue is no reason to wait.
+                    if error.kind() != io::ErrorKind::ConnectionAborted {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                    continue;
+                }
+            };
+            let limit = gate.live.load().config.limits.connections_max;
+            if gate.tcp_connections.load(Relaxed) >= limit {
+                tracing::warn!(limit, "limits.connections_max is reached: a connection is refused");
+                continue;
+            }
+            let connection = Connection {
+                counted: Counted::new(Arc::clone(&gate)),
+                peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+                tls: self.tls.load_full(),
+                http2: self.http2,
+            };
+            tokio::spawn(connection.serve(tcp));
+        }
+    }
+}
+
+/// Counts a connection as long as it is HTTP; a relay counts itself.
+struct Counted(Arc<Gate>);
+
+impl Counted {
+    fn new(gate: Arc<Gate>) -> Self {
+        gate.tcp_connections.fetch_add(1, Relaxed);
+        Self(gate)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.tcp_connections.fetch_sub(1, Relaxed);
+    }
+}
+
+struct Connection {
+    counted: Counted,
+    peer: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    http2: bool,
+}
+
+impl Connection {
+    async fn serve(self, tcp: TcpStream) {
+        let gate = Arc::clone(&self.counted.0);
+        let live = gate.live.load_full();
+        let timeouts = &live.config.timeouts;
+        prepare(&tcp, timeouts.tcp_keep_alive);
+        let secure = self.tls.is_some();
+        let client = Arc::new(Client { peer: self.peer, secure });
+        let (stream, is_http2) = match &self.tls {
+            Some(config) => {
+                let accepting = TlsAcceptor::from(Arc::clone(config)).accept(tcp);
+                match tokio::time::timeout(timeouts.tls_handshake_timeout, accepting).await {
+                    Ok(Ok(tls)) => {
+                        let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+                        (Stream::Tls(Box::new(tls.into())), is_http2)
+                    }
+                    Ok(Err(error)) => return tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed"),
+                    Err(_) => return tracing::debug!(peer = %self.peer, "a TLS handshake took too long"),
+                }
+            }
+            None => match tokio::time::timeout(timeouts.first_byte_timeout, begins_http2(&tcp)).await {
+                Ok(Ok(is_http2)) => (Stream::Tcp(tcp), is_http2 && self.http2),
+                Ok(Err(_)) => return,
+                Err(_) => return tracing::debug!(peer = %self.peer, "a connection said nothing"),
+            },
+        };
+        let stream = TokioIo::new(Watched::new(stream, timeouts.send_timeout));
+        let result = if is_http2 {
+            Box::pin(serve_http2(gate, client, stream)).await
+        } else {
+            Box::pin(serve_http1(gate, client, stream)).await
+        };
+        if let Err(error) = result {
+            tracing::debug!(peer = %self.peer, %error, "a client connection ended");
+        }
+    }
+}
+
+/// Looks at the first bytes without taking them.
+async fn begins_http2(tcp: &TcpStream) -> io::Result<bool> {
+    let mut first = [0; 24];
+    let mut seen = 0;
+    loop {
+        let peeked = tcp.peek(&mut first).await?;
+        let same = first.iter().take(peeked).zip(PREFACE).all(|(have, want)| have == want);
+        if peeked == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !same {
+            return Ok(false);
+        }
+        if peeked >= 4 {
+            return Ok(true);
+        }
+        // Up to three letters of a POST or PUT look the same: wait for more, without spinning on what is there.
+        if peeked == seen {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        seen = peeked;
+    }
+}
+
+async fn serve_http1(gate: Arc<Gate>, client: Arc<Client>, stream: TokioIo<Watched>) -> hyper::Result<()> {
+    let live = gate.live.load_full();
+    let (limits, timeouts) = (&live.config.limits, &live.config.timeouts);
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeouts.http_idle_timeout)
+        .max_headers(limits.headers_max)
+        .max_header_size(limits.header_bytes_max);
+    let service = service_fn(move |request| {
+        let (gate, client) = (Arc::clone(&gate), Arc::clone(&client));
+        async move { Ok::<_, std::convert::Infallible>(http::serve(gate, client, request).await) }
+    });
+    builder.serve_connection(stream, service).with_upgrades().await
+}
+
+async fn serve_http2(gate: Arc<Gate>, client: Arc<Client>, stream: TokioIo<Watched>) -> hyper::Result<()> {
+    let live = gate.live.load_full();
+    let (limits, timeouts) = (&live.config.limits, &live.config.timeouts);
+    let streams = u32::try_from(limits.http2_streams_max).unwrap_or(u32::MAX);
+    let header_bytes = u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .enable_connect_protocol()
+        .max_concurrent_streams(streams)
+        .max_header_list_size(header_bytes)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(timeouts.http2_ping_interval)
+        .keep_alive_timeout(timeouts.http2_ping_timeout);
+    let service = service_fn(move |request| {
+        let (gate, client) = (Arc::clone(&gate), Arc::clone(&client));
+        async move { Ok::<_, std::convert::Infallible>(http::serve(gate, client, request).await) }
+    });
+    builder.serve_connection(stream, service).await
+}

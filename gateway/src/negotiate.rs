@@ -1,0 +1,270 @@
+//! Negotiate on the client's behalf (architecture, decisions 1 and 2): the hub's own `connectionId`, our sealed token.
+//!
+//! Whether a path is a hub's shows in what its negotiate answers (rule B5); anything else passes through untouched.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hubgate_protocol::Transport;
+use hubgate_protocol::negotiate::{AvailableTransport, NegotiateResponse, NegotiatedConnection, looks_like_answer};
+use hyper::body::Incoming;
+
+use crate::answer;
+use crate::backend::{Backend, HubHttp};
+use crate::body::Body;
+use crate::config::TransportName;
+use crate::cookie::HubCookies;
+use crate::forward::{exchange, failure};
+use crate::headers;
+use crate::outbound;
+use crate::query::{NegotiateVersion, Query};
+use crate::secret::Secret;
+use crate::table::{TokenKey, Waiting};
+use crate::token::{Contents, HubDigest, Sealed, random_token};
+use crate::visit::Visit;
+
+/// What a hub's answer to negotiate was.
+struct Answered {
+    backend: Arc<Backend>,
+    connection: HubHttp,
+    head: http::response::Parts,
+    body: Bytes,
+}
+
+/// What a client asked for, as far as its answer depends on it.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    hub: &'a str,
+    version: i32,
+    /// The affinity cookie named the backend already.
+    had_affinity: bool,
+}
+
+/// Serves POST `…/negotiate`.
+pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incoming>) -> Response<Body> {
+    let limits = &visit.live.config.limits;
+    if visit.gate.table.unattached() >= limits.unattached_tokens_max {
+        tracing::warn!("limits.unattached_tokens_max is reached: negotiates are refused");
+        return answer::gateway_error(StatusCode::SERVICE_UNAVAILABLE, visit.route.name());
+    }
+    let raw_query = request.uri().query().unwrap_or_default().to_owned();
+    let query = Query::new(&raw_query);
+    let asked = query.negotiate_version();
+    let certain = !matches!(visit.route.config.kind, crate::config::RouteKind::Hubs { .. }) || visit.route.knows_hub(hub);
+    let plain = matches!(asked, NegotiateVersion::Absent) && !certain;
+    let towards_hub = if plain { raw_query.clone() } else { hub_query(&query, &asked) };
+    let affinity = outbound::affinity(visit, request.headers());
+    let had_affinity = affinity.is_some();
+    let again = plain.then(|| request_without_body(&request));
+    let mut request = request.map(body_to_send);
+    outbound::prepare(visit, &mut request, &towards_hub);
+    let (backend, response, connection) = match exchange(visit, request, affinity).await {
+        Ok(exchanged) => exchanged,
+        Err(error) => return failure(visit, &error, false),
+    };
+    let (answered, parsed) = match read(visit, backend, response, connection).await {
+        Ok(read) => read,
+        Err(passed) => return *passed,
+    };
+    visit.route.remember_hub(hub);
+    match again {
+        // The hub gave this client a version 0 token, which is public: ask anew with version 1 (rule A6).
+        Some(mut request) if matches!(&parsed, NegotiateResponse::Connection(_)) => {
+            let query = query.edited(&[("negotiateVersion", Some("1")), ("useStatefulReconnect", None)]);
+            outbound::prepare(visit, &mut request, &query);
+            answered.backend.keep(answered.connection);
+            match exchange(visit, request, Some(answered.backend)).await {
+                Ok((backend, response, connection)) => match read(visit, backend, response, connection).await {
+                    Ok((answered, parsed)) => finish(visit, Asked { hub, version: 0, had_affinity }, answered, parsed),
+                    Err(passed) => *passed,
+                },
+                Err(error) => failure(visit, &error, false),
+            }
+        }
+        _ => {
+            let version = i32::from(matches!(asked, NegotiateVersion::Number(1..)));
+            finish(visit, Asked { hub, version, had_affinity }, answered, parsed)
+        }
+    }
+}
+
+/// The query towards the hub: version 1 for those who ask for none or 0 (rule A6), no stateful reconnect (rule E5).
+fn hub_query(query: &Query<'_>, asked: &NegotiateVersion) -> String {
+    match asked {
+        NegotiateVersion::Absent | NegotiateVersion::Number(0) => {
+            query.edited(&[("negotiateVersion", Some("1")), ("useStatefulReconnect", None)])
+        }
+        _ => query.edited(&[("useStatefulReconnect", None)]),
+    }
+}
+
+fn body_to_send(body: Incoming) -> Body {
+    if body.is_end_stream() { Body::Empty } else { Body::Stream(body) }
+}
+
+fn request_without_body(request: &Request<Incoming>) -> Request<Body> {
+    let mut copy = Request::new(Body::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy.headers_mut().remove(CONTENT_LENGTH);
+    copy.headers_mut().remove(TRANSFER_ENCODING);
+    copy
+}
+
+/// Reads a negotiate answer; what is none comes back as the answer to pass on.
+async fn read(
+    visit: &Visit,
+    backend: Arc<Backend>,
+    response: Response<Incoming>,
+    connection: HubHttp,
+) -> Result<(Answered, NegotiateResponse), Box<Response<Body>>> {
+    let bytes_max = visit.live.config.limits.negotiate_bytes_max;
+    let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let json = media_type.split(';').next().is_some_and(|bare| bare.trim().eq_ignore_ascii_case("application/json"));
+    let small = response.body().size_hint().upper().is_none_or(|length| length <= bytes_max as u64);
+    let pass = |response: Response<Body>| {
+        let mut response = response;
+        outbound::finish(visit, &backend, &mut response);
+        Box::new(response)
+    };
+    if response.status() != StatusCode::OK || !json || !small || response.headers().contains_key(CONTENT_ENCODING) {
+        backend.keep(connection);
+        return Err(pass(response.map(Body::Stream)));
+    }
+    let (head, mut incoming) = response.into_parts();
+    let mut body = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        match frame {
+            Ok(frame) => body.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
+            Err(error) => {
+                tracing::debug!(%error, "a negotiate answer broke off");
+                return Err(Box::new(answer::gateway_error(StatusCode::BAD_GATEWAY, visit.route.name())));
+            }
+        }
+        if body.len() > bytes_max {
+            return Err(pass(Response::from_parts(head, Body::Resumed(body.freeze(), incoming))));
+        }
+    }
+    let body = body.freeze();
+    let parsed = looks_like_answer(&body).then(|| NegotiateResponse::from_json(&body));
+    match parsed {
+        Some(Ok(parsed)) => Ok((Answered { backend, connection, head, body }, parsed)),
+        _ => {
+            backend.keep(connection);
+            Err(pass(Response::from_parts(head, Body::Full(body))))
+        }
+    }
+}
+
+fn finish(visit: &Visit, asked: Asked<'_>, answered: Answered, parsed: NegotiateResponse) -> Response<Body> {
+    match parsed {
+        NegotiateResponse::Connection(connection) if visit.route.pool.is_some() => {
+            grant(visit, asked, answered, connection)
+        }
+        _ => {
+            // Redirects and errors are the client's to read.
+            let Answered { backend, connection, head, body } = answered;
+            backend.keep(connection);
+            let mut response = Response::from_parts(head, Body::Full(body));
+            outbound::finish(visit, &backend, &mut response);
+            response
+        }
+    }
+}
+
+/// Makes the hub's connection one of ours.
+fn grant(
+    visit: &Visit,
+    asked: Asked<'_>,
+    answered: Answered,
+    mut negotiated: NegotiatedConnection,
+) -> Response<Body> {
+    let Asked { hub, version, had_affinity } = asked;
+    let Answered { backend, connection, head, .. } = answered;
+    let timeouts = &visit.live.config.timeouts;
+    let hub_token = Secret::new(negotiated.token());
+    let wait = timeouts.disconnect_timeout;
+    let contents = Contents {
+        route: visit.route.config.digest,
+        backend: crate::config::Digest::from_bytes(backend.digest),
+        hub: HubDigest::of(hub),
+        negotiate_version: u8::from(version > 0),
+        expires: SystemTime::now() + wait + Duration::from_secs(1),
+        backend_token: hub_token.clone(),
+    };
+    let (token, key) = match seal(visit, &contents) {
+        Ok(sealed) => sealed,
+        Err(error) => {
+            tracing::error!(%error, "cannot seal a connection token");
+            return answer::gateway_error(StatusCode::SERVICE_UNAVAILABLE, visit.route.name());
+        }
+    };
+    let now = visit.gate.clock.now();
+    let hold = visit.gate.table.unattached() < visit.live.config.limits.held_connections_max
+        && !headers::binds_connection(&head.headers);
+    let held = hold.then(|| (connection, now.saturating_add(seconds(timeouts.negotiate_hold))));
+    let waiting = Waiting {
+        share: backend.share(),
+        hub_token,
+        held,
+        cookies: HubCookies::of(&head.headers),
+        early: BytesMut::new(),
+        hub_has_web_sockets: negotiated.offers(Transport::WebSockets),
+    };
+    let expires = now.saturating_add(seconds(wait)).saturating_add(1);
+    visit.gate.table.enter(key, Arc::clone(&visit.route), hub, &negotiated.connection_id, expires, waiting);
+
+    negotiated.use_stateful_reconnect = false;
+    negotiated.negotiate_version = version;
+    if version == 0 {
+        negotiated.connection_id = token.expose().to_owned();
+        negotiated.connection_token = None;
+    } else {
+        negotiated.connection_token = Some(hubgate_protocol::Secret::new(token.expose()));
+    }
+    offer(visit, &mut negotiated);
+    let body = NegotiateResponse::Connection(negotiated).to_json();
+    let mut response = Response::from_parts(head, Body::Full(Bytes::from(body)));
+    outbound::finish(visit, &backend, &mut response);
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response.headers_mut().remove(TRANSFER_ENCODING);
+    outbound::set_affinity(visit, &backend, had_affinity, &mut response);
+    response
+}
+
+/// Seals a token, or takes a random one where its contents do not fit (rule A1).
+fn seal(visit: &Visit, contents: &Contents) -> Result<(Secret, TokenKey), crate::token::Error> {
+    match visit.live.tokens.seal(contents)? {
+        Sealed::Token(token, id) => Ok((token, TokenKey::Sealed(id))),
+        Sealed::TooLong => {
+            let token = random_token()?;
+            Ok((token.clone(), TokenKey::Random(token)))
+        }
+    }
+}
+
+/// Offers the route's transports, or the hub's where the route names none (rule D5).
+fn offer(visit: &Visit, negotiated: &mut NegotiatedConnection) {
+    let wanted = &visit.route.config.transports;
+    if wanted.is_empty() {
+        return;
+    }
+    let transport = |name: &TransportName| match name {
+        TransportName::WebSockets => Transport::WebSockets,
+        TransportName::ServerSentEvents => Transport::ServerSentEvents,
+        TransportName::LongPolling => Transport::LongPolling,
+    };
+    negotiated.available_transports = wanted.iter().map(|name| AvailableTransport::of(transport(name))).collect();
+}
+
+/// Whole seconds, rounded up.
+pub(crate) fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,192 @@
+//! The connections that this gateway knows by their token: negotiated, attached, ended.
+//!
+//! A token attaches once. What has ended is remembered until its token has expired, so that it answers 404 for good
+//! (rule A2); after that the token itself no longer opens anything.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::BytesMut;
+use tokio::sync::Notify;
+
+use crate::backend::{HubHttp, Share};
+use crate::cookie::HubCookies;
+use crate::edge::Edge;
+use crate::live::Route;
+use crate::secret::Secret;
+use crate::token::TokenId;
+
+/// By what a connection is found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum TokenKey {
+    /// The random part of a sealed token.
+    Sealed(TokenId),
+    /// A token that says nothing, since its contents did not fit (rule A1).
+    Random(Secret),
+}
+
+/// Bytes posted before a transport attaches: as many as the reference's pipe takes (signalr-wire §5.3).
+pub(crate) const EARLY_BYTES_MAX: usize = 65_535;
+
+/// A negotiated connection.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The route it was negotiated on.
+    pub(crate) route: Arc<Route>,
+    /// The hub path in the form that is compared (rule A3).
+    pub(crate) path: Box<str>,
+    /// The public id, for logs.
+    pub(crate) connection_id: Box<str>,
+    /// Second after which an unattached token is given up.
+    pub(crate) expires: u32,
+    state: Mutex<State>,
+    /// Woken when the state has changed.
+    pub(crate) changed: Notify,
+}
+
+/// Where a connection stands.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// No transport yet.
+    Waiting(Box<Waiting>),
+    /// A transport is attaching: its kind is fixed, the hub has not answered.
+    Attaching(crate::edge::Kind),
+    /// A relayed WebSocket.
+    WebSocket,
+    /// An event stream or polls.
+    Edge(Arc<Edge>),
+    /// It has ended.
+    Finished,
+}
+
+/// What a connection without a transport holds.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// The backend it belongs to.
+    pub(crate) share: Share,
+    /// The hub's own token.
+    pub(crate) hub_token: Secret,
+    /// The backend connection that carried the negotiate (rule D2), until that second.
+    pub(crate) held: Option<(HubHttp, u32)>,
+    /// Cookies that the hub's negotiate set.
+    pub(crate) cookies: HubCookies,
+    /// Bytes posted early.
+    pub(crate) early: BytesMut,
+    /// Whether the hub offers WebSockets, so that it is reached over them (rule D5).
+    pub(crate) hub_has_web_sockets: bool,
+}
+
+impl Entry {
+    /// The state, locked.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the state and wakes who waits for it.
+    pub(crate) fn set(&self, state: State) {
+        *self.state() = state;
+        self.changed.notify_waiters();
+    }
+}
+
+/// All connections known by token.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    entries: Mutex<HashMap<TokenKey, Arc<Entry>>>,
+    unattached: AtomicUsize,
+}
+
+impl Table {
+    /// Enters a connection.
+    pub(crate) fn enter(
+        &self,
+        key: TokenKey,
+        route: Arc<Route>,
+        path: &str,
+        connection_id: &str,
+        expires: u32,
+        waiting: Waiting,
+    ) -> Arc<Entry> {
+        let entry = Arc::new(Entry {
+            route,
+            path: path.into(),
+            connection_id: connection_id.into(),
+            expires,
+            state: Mutex::new(State::Waiting(Box::new(waiting))),
+            changed: Notify::new(),
+        });
+        self.entries().insert(key, Arc::clone(&entry));
+        self.unattached.fetch_add(1, Relaxed);
+        entry
+    }
+
+    /// The connection of a token.
+    pub(crate) fn find(&self, key: &TokenKey) -> Option<Arc<Entry>> {
+        self.entries().get(key).cloned()
+    }
+
+    /// How many negotiated connections have no transport yet.
+    pub(crate) fn unattached(&self) -> usize {
+        self.unattached.load(Relaxed)
+    }
+
+    /// How many connections it knows.
+    pub(crate) fn len(&self) -> usize {
+        self.entries().len()
+    }
+
+    /// Takes a connection out of the waiting ones for a transport of that kind.
+    pub(crate) fn attach(&self, entry: &Entry, kind: crate::edge::Kind) -> Option<Box<Waiting>> {
+        let mut state = entry.state();
+        match std::mem::replace(&mut *state, State::Attaching(kind)) {
+            State::Waiting(waiting) => {
+                self.unattached.fetch_sub(1, Relaxed);
+                Some(waiting)
+            }
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// All connections with an event stream or polls.
+    pub(crate) fn edges(&self) -> Vec<Arc<Entry>> {
+        self.entries().values().filter(|entry| matches!(*entry.state(), State::Edge(_))).cloned().collect()
+    }
+
+    /// Gives up what was never attached, forgets what has ended, hands held connections back.
+    pub(crate) fn sweep(&self, now: u32) {
+        let mut given_back = Vec::new();
+        self.entries().retain(|_, entry| {
+            let mut state = entry.state();
+            match &mut *state {
+                State::Waiting(waiting) if now <= entry.expires => {
+                    if let Some((http, _)) = waiting.held.take_if(|(_, until)| *until <= now) {
+                        given_back.push((Arc::clone(waiting.share.backend()), http));
+                    }
+                    true
+                }
+                State::Waiting(waiting) => {
+                    self.unattached.fetch_sub(1, Relaxed);
+                    if let Some((http, _)) = waiting.held.take() {
+                        given_back.push((Arc::clone(waiting.share.backend()), http));
+                    }
+                    *state = State::Finished;
+                    entry.changed.notify_waiters();
+                    false
+                }
+                State::Finished => now <= entry.expires,
+                State::Attaching(_) | State::WebSocket | State::Edge(_) => true,
+            }
+        });
+        for (backend, http) in given_back {
+            backend.keep(http);
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<TokenKey, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

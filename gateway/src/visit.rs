@@ -1,0 +1,128 @@
+//! One request on its way through the gateway: who asks, over what, for which route.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use hyper::ext::Protocol;
+
+use crate::gate::Gate;
+use crate::live::{Live, Route};
+use crate::path::NormalPath;
+
+/// A client's connection to us.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    /// Its address.
+    pub(crate) peer: SocketAddr,
+    /// Whether it came over TLS.
+    pub(crate) secure: bool,
+}
+
+/// The circumstances of one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Visit {
+    /// The gateway.
+    pub(crate) gate: Arc<Gate>,
+    /// The configuration in force when the request came.
+    pub(crate) live: Arc<Live>,
+    /// Who asks.
+    pub(crate) client: Arc<Client>,
+    /// The route.
+    pub(crate) route: Arc<Route>,
+    /// The path in its one reading.
+    pub(crate) path: Arc<NormalPath>,
+}
+
+impl Visit {
+    /// The request's target at the backend, with another query.
+    pub(crate) fn target(&self, query: &str) -> String {
+        let path = self.route.config.backend_path(&self.path);
+        if query.is_empty() { path.into_owned() } else { format!("{path}?{query}") }
+    }
+}
+
+/// Whether a request asks for a WebSocket, by signalr-wire §4.1.
+pub(crate) fn wants_web_socket<B>(request: &Request<B>) -> bool {
+    let version_13 = request.headers().get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    if request.version() == Version::HTTP_2 {
+        let protocol = request.extensions().get::<Protocol>();
+        return request.method() == Method::CONNECT
+            && version_13
+            && protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"));
+    }
+    request.method() == Method::GET
+        && version_13
+        && has_token(request.headers(), &CONNECTION, "upgrade")
+        && has_token(request.headers(), &UPGRADE, "websocket")
+        && !has_body(request.headers())
+        && request
+            .headers()
+            .get(SEC_WEBSOCKET_KEY)
+            .is_some_and(|key| hubgate_protocol::websocket::is_key(key.as_bytes()))
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(http::header::TRANSFER_ENCODING)
+        || headers.get(http::header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+}
+
+/// Whether a list header names a token, letter case aside.
+pub(crate) fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool {
+    let names = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|list| list.split(',').any(|entry| entry.trim().eq_ignore_ascii_case(token)))
+    };
+    headers.get_all(name).iter().any(names)
+}
+
+/// Whether `Accept` holds exactly `text/event-stream` (signalr-wire §4.1: a parameter defeats an entry).
+pub(crate) fn wants_event_stream(headers: &HeaderMap) -> bool {
+    has_token(headers, &http::header::ACCEPT, "text/event-stream")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::get("/hub?id=x");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    #[test]
+    fn an_upgrade_is_taken_for_one_as_the_reference_does() {
+        let good = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "h2c, WebSocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        assert!(wants_web_socket(&request(&good)));
+        for spoilt in 0..good.len() {
+            let rest: Vec<_> = good.iter().enumerate().filter(|(at, _)| *at != spoilt).map(|(_, h)| *h).collect();
+            assert!(!wants_web_socket(&request(&rest)), "without {}", good[spoilt].0);
+        }
+        let mut with_body = good.to_vec();
+        with_body.push(("content-length", "3"));
+        assert!(!wants_web_socket(&request(&with_body)));
+    }
+
+    #[test]
+    fn only_the_bare_media_type_asks_for_an_event_stream() {
+        for (accept, wanted) in [
+            ("text/event-stream", true),
+            ("TEXT/Event-Stream", true),
+            ("text/html, text/event-stream", true),
+            ("text/event-stream;q=0.9, text/event-stream", true),
+            ("text/event-stream;q=0.9", false),
+            ("text/*", false),
+            ("*/*", false),
+        ] {
+            assert_eq!(wants_event_stream(request(&[("accept", accept)]).headers()), wanted, "{accept}");
+        }
+    }
+}
