@@ -66,20 +66,23 @@ function lacks(...names) {
   return steps;
 }
 
+/** The clients that run against the Go hub: one of Microsoft's, and its own. */
+const BEFORE_GO = ['js10', 'go'];
+
 /** The jobs whose cell names (`client/transport/protocol`) match `pattern`. */
 export function jobs(pattern, { via, hub }) {
   const wanted = new RegExp(pattern ?? '.', 'i');
   const list = [];
   for (const client of CLIENTS) {
-    if (client.only && client.only !== via) {
+    if ((client.only && client.only !== via) || (hub === 'go' && !BEFORE_GO.includes(client.id))) {
       continue;
     }
     const cells = client.cells
       .map((cell) => ({ ...cell, client: client.id, name: `${client.id}/${cell.transport}/${cell.protocol}`,
-        lacks: lacks(client.id, `${client.id}/${cell.transport}/${cell.protocol}`), ...client.extra }))
+        lacks: lacks(client.id, `${client.id}/${cell.transport}/${cell.protocol}`, `@${hub}`, `${client.id}@${hub}`), ...client.extra }))
       .filter((cell) => wanted.test(cell.name))
-      // The embedded hub speaks WebSockets alone; the gateway makes the other transports.
-      .filter((cell) => via === 'gateway' || hub !== 'embedded' || cell.transport === 'WebSockets');
+      // The embedded and the Go hub have no long polling; the gateway makes the other transports.
+      .filter((cell) => via === 'gateway' || hub.startsWith('aspnet') || cell.transport === 'WebSockets');
     if (cells.length === 0) {
       continue;
     }

@@ -3,12 +3,13 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { startPages } from './browser.mjs';
 import { jobs } from './cells.mjs';
+import { writeConfiguration } from './configuration.mjs';
 import { prerequisite } from './prerequisites.mjs';
 import { stop } from './process.mjs';
 import { HUBS, startGateway, startHub } from './servers.mjs';
 import { printTable } from './table.mjs';
 
-const USAGE = `usage: run [--hub aspnet10|aspnet8|embedded|all] [--via gateway|straight] [--client PATTERN] [--json FILE] [--parallel N]
+const USAGE = `usage: run [--hub aspnet10|aspnet8|embedded|go|all] [--via gateway|straight] [--client PATTERN] [--json FILE] [--parallel N]
 
 Runs every cell of the client matrix and prints it as a table; exit code 1 when a cell fails.
 --client takes a regular expression for client/transport/protocol, for example '^js10/LongPolling'.`;
@@ -43,15 +44,23 @@ async function runHub(hub, options) {
     return !missing;
   });
   const pages = await startPages();
+  const noHub = hub === 'go' && prerequisite('go');
+  if (noHub) {
+    console.log(`\n${hub}: skipped: ${noHub.text}`);
+    pages.close();
+    return { hub, via: options.via, seconds: 0, failures: noHub.fails ? 1 : 0, skipped: [], results: [] };
+  }
   const backend = await startHub(hub, { cors: pages.origin });
   const gateway = options.via === 'gateway' ? await startGateway([backend.url]) : null;
-  const run = { hub, pages, via: options.via, backend: backend.url, url: (gateway ?? backend).url };
+  const overTls = gateway && list.some((job) => job.client.tls)
+    ? await startGateway([], { config: writeConfiguration([backend.url], { tls: true }) }) : null;
+  const run = { hub, pages, tlsUrl: overTls?.url, via: options.via, backend: backend.url, url: (gateway ?? backend).url };
   const results = await runJobs(list, run, Number(options.parallel));
   pages.close();
   const seconds = Math.round((Date.now() - started) / 1000);
   const title = `${hub}, ${options.via === 'gateway' ? 'through the gateway' : 'straight'}: ${results.length} cells in ${seconds} s`;
   let failures = printTable(title, results, skipped) + skipped.filter(({ fails }) => fails).length;
-  for (const server of [gateway, backend].filter(Boolean)) {
+  for (const server of [overTls, gateway, backend].filter(Boolean)) {
     if (server.exitCode !== null || server.signalCode !== null) {
       console.log(`FAIL a server ended during the run:\n${server.tail.join('\n')}`);
       failures += 1;

@@ -1,7 +1,7 @@
 // Runs one cell in a client program: CELL-JSON as its only argument, one JSON report a line on its stdout (README.md).
 import { startResetProxy } from './reset-proxy.mjs';
 import { start, patience } from './process.mjs';
-import { tokenFor } from './servers.mjs';
+import { GO_TEXTS, tokenFor } from './servers.mjs';
 
 /** Longest life of a cell. */
 const CELL_MS = 75_000;
@@ -15,7 +15,9 @@ export function told(cell, run, proxy) {
     name,
     base: run.url,
     cutBase: proxy.url,
-    hubTransport: run.via === 'gateway' ? 'WebSockets' : cell.transport,
+    // What the hub must say of the transport; the Go hub cannot say.
+    hubTransport: run.hub === 'go' ? '' : run.via === 'gateway' ? 'WebSockets' : cell.transport,
+    texts: run.hub === 'go' ? GO_TEXTS : undefined,
     user: `user of ${name}`,
     token: tokenFor(`user of ${name}`),
     stepTimeoutMs: STEP_MS * patience,

@@ -2,13 +2,18 @@
 import { createHmac } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { dotnet, hubgate, target } from './places.mjs';
+import { dotnet, hubgate, prepared, target } from './places.mjs';
 import { serve } from './process.mjs';
 
 /** Signing key of the contract hub (docs/guide/contract-hub.md). */
 const KEY = 'hubgate-contract-hub-signing-key-0123456789';
 
-export const HUBS = ['aspnet10', 'aspnet8', 'embedded'];
+export const HUBS = ['aspnet10', 'aspnet8', 'embedded', 'go'];
+
+/** Error texts of the Go hub, where they are not ASP.NET Core's; it cannot end a stream with an error. */
+export const GO_TEXTS = {
+  hubException: 'my text\n', throws: 'contract\n', unknown: 'Unknown method NoSuchMethod', streamBroke: null,
+};
 
 /** The hub's assembly of that framework, as `fixtures/aspnet/build` leaves it. */
 function aspnetAssembly(framework) {
@@ -24,6 +29,9 @@ export function startHub(kind, { cors, args = [] } = {}) {
   const options = [...(cors ? ['--cors', cors] : []), ...args];
   if (kind === 'embedded') {
     return serve(hubgate(), ['hub', '--listen', '127.0.0.1:0', ...options], { ready: /listening on (http:\S+)/ });
+  }
+  if (kind === 'go') {
+    return serve(join(prepared, 'go/hub'), [], { ready: /^ready (http:\S+)/ });
   }
   const assembly = aspnetAssembly({ aspnet10: 'net10.0', aspnet8: 'net8.0' }[kind]);
   return serve(dotnet(), [assembly, '--urls', 'http://127.0.0.1:0', ...options], { ready: /^ready (http:\S+)/ });

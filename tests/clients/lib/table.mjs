@@ -43,6 +43,7 @@ export function printTable(title, results, skipped) {
       failures.push({ name: cell.name, lines: [...steps.map((step) => `${step}: ${why(cell, reports, step)}`), ...notes] });
     }
   }
+  results.filter(({ proof }) => proof).forEach(({ cell, proof }) => console.log(`${cell.client}: ${proof}`));
   skipped.forEach(({ client, reason }) => console.log(`${client.padEnd(widths[0])}  skipped: ${reason}`));
   for (const reason of reasons) {
     console.log(`n/a ${reason}: ${readJson('na.json').reasons[reason]?.text ?? 'not on the list'}`);

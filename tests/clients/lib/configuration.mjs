@@ -1,0 +1,32 @@
+// Configuration files for the gateways that quick use cannot describe: TLS listeners, affinity.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** Writes a configuration before `backends`; `tls` adds a self-signed certificate for localhost. */
+export function writeConfiguration(backends, { affinity = 'off', tls = false } = {}) {
+  const directory = mkdtempSync(join(tmpdir(), 'hubgate-config-'));
+  const file = join(directory, 'hubgate.toml');
+  writeFileSync(file, `[[listener]]
+address = "127.0.0.1:0"
+${tls ? `tls = { certificates = [${certificate(directory)}] }` : ''}
+
+[backend.hubs]
+servers = [${backends.map((url) => JSON.stringify(url)).join(', ')}]
+
+[[route]]
+name = "everything"
+hubs = "/"
+backend = "hubs"
+affinity = "${affinity}"
+`);
+  return file;
+}
+
+function certificate(directory) {
+  const [cert, key] = [join(directory, 'cert.pem'), join(directory, 'key.pem')];
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2',
+    '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1', '-keyout', key, '-out', cert], { stdio: 'ignore' });
+  return `{ certificate_file = ${JSON.stringify(cert)}, key_file = ${JSON.stringify(key)} }`;
+}
