@@ -15,11 +15,14 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod access_log;
+pub mod admin;
 pub mod config;
 pub mod cookie;
 pub mod cors;
 pub mod headers;
 pub mod identity;
+pub mod metrics;
 pub mod path;
 pub mod query;
 pub mod secret;
