@@ -347,3 +347,30 @@ fn er_g2_changes_that_need_a_restart_are_named() {
     assert_eq!(changes.needs_restart, ["threads", "listener", "log.level"]);
     assert_eq!(changes.applied, ["log.access", "backend", "route", "limits"]);
 }
+
+#[test]
+fn er_g1_examples_are_valid() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let files = std::fs::read_dir(&directory).expect("examples").map(|entry| entry.expect("a file").path());
+    let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        if let Err(error) = Config::load(&file, &Environment::none()) {
+            panic!("{}: {error}", file.display());
+        }
+    }
+}
+
+#[test]
+fn er_g7_the_unit_gives_connections_time_and_descriptors() {
+    let unit = include_str!("../../../deploy/hubgate.service");
+    let value = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}"));
+    let timeouts = Timeouts::default();
+    let stop: u64 = value("TimeoutStopSec=").trim_end_matches('s').parse().expect("seconds");
+    assert!(Duration::from_secs(stop) > timeouts.shutdown_delay + timeouts.drain_timeout + timeouts.close_timeout);
+    let descriptors: usize = value("LimitNOFILE=").parse().expect("a number");
+    assert!(descriptors > 2 * Limits::default().connections_max);
+    assert_eq!(value("Type="), "notify");
+    assert!(value("ExecReload=/bin/kill ").contains("-HUP"));
+    assert!(include_str!("../../../deploy/Dockerfile").contains("\nUSER 65534:65534\n"));
+}
