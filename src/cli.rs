@@ -33,6 +33,8 @@ enum Command {
     /// With --config everything of `hubgate config default` can be set.
     #[command(verbatim_doc_comment)]
     Serve(ServeArgs),
+    /// Runs the embedded hubs alone: the contract hub of our tests on /contract, and a chat on /hubs/chat.
+    Hub(hubgate_fixtures::cli::HubArgs),
     /// Checks and prints configurations.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -89,6 +91,7 @@ pub(crate) fn run() -> ExitCode {
     };
     match cli.command {
         Command::Serve(args) => serve_command(&args),
+        Command::Hub(args) => hub_command(&args),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
         Command::Config(ConfigCommand::Default) => {
             print!("{}", Config::default_file());
@@ -112,6 +115,16 @@ fn serve_command(args: &ServeArgs) -> ExitCode {
     }
     let threads = args.threads.unwrap_or(config.threads);
     in_runtime(threads, serve::serve(args, Arc::new(config)))
+}
+
+fn hub_command(args: &hubgate_fixtures::cli::HubArgs) -> ExitCode {
+    start_log(&Log::default());
+    in_runtime(0, async {
+        match hubgate_fixtures::cli::run_hub(args, serve::told_to_stop()).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error),
+        }
+    })
 }
 
 fn check(file: &std::path::Path) -> ExitCode {

@@ -57,3 +57,14 @@ async fn reload(args: &ServeArgs, gateway: &Gateway) {
         Err(error) => tracing::error!("the configuration was not reloaded, the old one stays: {error}"),
     }
 }
+
+/// Resolves at SIGTERM or SIGINT.
+pub(crate) async fn told_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
