@@ -74,7 +74,11 @@ export function jobs(pattern, { via, hub }) {
   const wanted = new RegExp(pattern ?? '.', 'i');
   const list = [];
   for (const client of CLIENTS) {
-    if ((client.only && client.only !== via) || (hub === 'go' && !BEFORE_GO.includes(client.id))) {
+    const cannot = (client.only && client.only !== via)
+      || (hub === 'go' && !BEFORE_GO.includes(client.id))
+      // Without the gateway nobody answers the embedded hub's pre-flights.
+      || (hub === 'embedded' && via === 'straight' && client.browser);
+    if (cannot) {
       continue;
     }
     const cells = client.cells

@@ -1,11 +1,14 @@
-// Configuration files for the gateways that quick use cannot describe: TLS listeners, affinity.
+// Configuration files for the gateways that quick use cannot describe: TLS listeners, affinity, CORS.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Writes a configuration before `backends`; `tls` adds a self-signed certificate for localhost. */
-export function writeConfiguration(backends, { affinity = 'off', tls = false } = {}) {
+/**
+ * Writes a configuration before `backends`; `tls` adds a self-signed certificate for localhost, `cors` answers pages of that origin
+ * in the gateway instead of leaving that to the hub.
+ */
+export function writeConfiguration(backends, { affinity = 'off', tls = false, cors } = {}) {
   const directory = mkdtempSync(join(tmpdir(), 'hubgate-config-'));
   const file = join(directory, 'hubgate.toml');
   writeFileSync(file, `[[listener]]
@@ -20,6 +23,7 @@ name = "everything"
 hubs = "/"
 backend = "hubs"
 affinity = "${affinity}"
+${cors ? `cors = { origins = [${JSON.stringify(cors)}] }` : ''}
 `);
   return file;
 }

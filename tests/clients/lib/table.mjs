@@ -39,7 +39,7 @@ export function printTable(title, results, skipped) {
     console.log(`${row([cell.client, cell.transport, cell.protocol], verdicts)} ${seconds.toFixed(1)} s`);
     STEPS.forEach((step) => reports[step]?.na && reasons.add(reports[step].na));
     if (failed || verdicts.includes('FAIL')) {
-      const steps = STEPS.filter((step) => verdict(cell, reports, step) === 'FAIL');
+      const steps = STEPS.filter((step) => verdict(cell, reports, step) === 'FAIL' && reports[step]?.error !== 'not connected');
       failures.push({ name: cell.name, lines: [...steps.map((step) => `${step}: ${why(cell, reports, step)}`), ...notes] });
     }
   }
