@@ -23,6 +23,7 @@ pub mod cors;
 pub mod headers;
 pub mod identity;
 pub mod metrics;
+pub mod notify;
 pub mod path;
 pub mod query;
 pub mod secret;

@@ -11,6 +11,7 @@
 //! Invariant: a label value comes from the configuration, from a closed list in this module, or is the address of a
 //! configured server. Nothing that a client sends makes a series.
 
+mod meters;
 mod process;
 #[cfg(test)]
 mod tests;

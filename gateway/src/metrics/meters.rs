@@ -1,0 +1,94 @@
+//! The handles that routes and servers count with, taken from the registry.
+//!
+//! Why: what relays and pools hold is their own; this is the one place that says which series each of it is.
+//!
+//! Invariant: a handle asked for again counts into the same series, so that a reload loses nothing.
+
+use std::sync::Arc;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::{Metrics, Protocol, Transport};
+use crate::backend;
+use crate::live::Meters;
+use crate::relay::Traffic;
+
+/// Transports in the order of [`Traffic::speaking`].
+const TRANSPORTS: [Transport; 3] = [Transport::WebSockets, Transport::ServerSentEvents, Transport::LongPolling];
+
+/// Protocols in the order of [`Traffic::speaking`].
+const PROTOCOLS: [Protocol; 5] =
+    [Protocol::Unknown, Protocol::Json, Protocol::MessagePack, Protocol::Other, Protocol::Opaque];
+
+impl Meters for Metrics {
+    fn route(&self, route: &str) -> Arc<Traffic> {
+        let handles = Metrics::route(self, route);
+        let speaking: [[Gauge; 5]; 3] =
+            TRANSPORTS.map(|transport| PROTOCOLS.map(|protocol| self.connections(route, transport, protocol)));
+        Arc::new(Traffic {
+            client_messages: handles.web_socket_messages_from_client,
+            client_bytes: handles.bytes_from_client,
+            hub_messages: handles.web_socket_messages_to_client,
+            hub_bytes: handles.bytes_to_client,
+            speaking,
+        })
+    }
+
+    fn backend(&self, pool: &str, address: &str) -> backend::BackendMetrics {
+        let handles = Metrics::backend(self, pool, address);
+        backend::BackendMetrics {
+            up: handles.up,
+            connections: handles.connections,
+            connect_failures: handles.connect_failures,
+        }
+    }
+
+    fn resolve_failures(&self, pool: &str) -> Counter {
+        Metrics::resolve_failures(self, pool)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::Kind;
+    use crate::relay::Spoken;
+
+    #[test]
+    fn er_g5_the_words_of_relays_are_those_of_the_contract() {
+        let kinds = [Kind::WebSocket, Kind::EventStream, Kind::LongPolling];
+        assert_eq!(kinds.map(Kind::name), TRANSPORTS.map(Transport::as_str));
+        assert_eq!(Spoken::ALL.map(Spoken::name), PROTOCOLS.map(Protocol::as_str));
+        let metrics = Metrics::new();
+        let traffic = Meters::route(&metrics, "chat");
+        for kind in kinds {
+            for spoken in Spoken::ALL {
+                let gauge = traffic.speaking(spoken, kind);
+                gauge.inc();
+                let (kind, spoken) = (kind.name(), spoken.name());
+                let line =
+                    format!("hubgate_connections{{route=\"chat\",transport=\"{kind}\",protocol=\"{spoken}\"}} 1");
+                assert!(metrics.encode().contains(&line), "{line}");
+                gauge.dec();
+            }
+        }
+    }
+
+    #[test]
+    fn er_g5_a_reload_counts_on() {
+        let metrics = Metrics::new();
+        Meters::route(&metrics, "chat").hub_bytes.inc_by(3);
+        Meters::route(&metrics, "chat").hub_bytes.inc_by(4);
+        Meters::backend(&metrics, "app", "10.0.0.1:1").connect_failures.inc();
+        Meters::resolve_failures(&metrics, "app").inc();
+        let text = metrics.encode();
+        for line in [
+            "hubgate_connection_bytes_total{route=\"chat\",direction=\"to_client\"} 7",
+            "hubgate_backend_connect_failures_total{backend=\"app\",address=\"10.0.0.1:1\"} 1",
+            "hubgate_backend_resolve_failures_total{backend=\"app\"} 1",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        }
+    }
+}
