@@ -29,8 +29,8 @@ pub(crate) async fn serve(args: &ServeArgs, config: Arc<Config>) -> ExitCode {
         Ok(gateway) => gateway,
         Err(error) => return complain(&error),
     };
-    for address in gateway.addresses() {
-        eprintln!("listening on http://{address}");
+    for url in gateway.urls() {
+        eprintln!("listening on {url}");
     }
     loop {
         tokio::select! {

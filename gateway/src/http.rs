@@ -65,8 +65,9 @@ async fn route(visit: &Visit, request: Request<Incoming>) -> Response<Body> {
         RouteKind::Hub | RouteKind::Hubs { forward: true } => true,
         RouteKind::Hubs { forward: false } => false,
     };
-    // A path that can be read in two ways is never taken for a hub's (rule B1).
-    if visit.path.ambiguity().is_some() {
+    // A path that can be read in two ways is never taken for a hub's (rule B1); pre-flights are the backend's (rule C1).
+    let preflight = cors::is_preflight(request.method(), request.headers());
+    if visit.path.ambiguity().is_some() || preflight {
         return forward_with_cors(visit, request).await;
     }
     if *request.method() == Method::POST

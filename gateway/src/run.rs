@@ -56,7 +56,7 @@ impl From<crate::token::Error> for StartError {
 #[derive(Debug)]
 pub struct Gateway {
     gate: Arc<Gate>,
-    addresses: Vec<SocketAddr>,
+    listening: Vec<(SocketAddr, bool)>,
     accepting: CancellationToken,
     ticking: CancellationToken,
     tasks: JoinSet<()>,
@@ -100,18 +100,23 @@ impl Gateway {
             let found = Bound::bind(listener.address, listener.http2, tls);
             bound.push(found.map_err(|source| StartError::Bind { address: listener.address, source })?);
         }
-        let addresses = bound.iter().map(|listener| listener.address).collect();
+        let listening = bound.iter().map(|listener| (listener.address, listener.tls.load().is_some())).collect();
         let mut tasks = JoinSet::new();
         for listener in bound {
             tasks.spawn(listener.serve(Arc::clone(&gate), accepting.clone()));
         }
         tasks.spawn(tick(Arc::clone(&gate), ticking.clone()));
-        Ok(Self { gate, addresses, accepting, ticking, tasks })
+        Ok(Self { gate, listening, accepting, ticking, tasks })
+    }
+
+    /// Where it listens, as URLs, in the order of the configuration.
+    pub fn urls(&self) -> impl Iterator<Item = String> {
+        self.listening.iter().map(|(address, secure)| format!("http{}://{address}", if *secure { "s" } else { "" }))
     }
 
     /// Where it listens, in the order of the configuration.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listening.iter().map(|(address, _)| *address)
     }
 
     /// Swaps in another configuration; connections that live keep their route (rule G2).
