@@ -8,7 +8,7 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::framing::{RECORD_SEPARATOR, RecordEnd};
-use crate::json::scan::{DecodeError, Kind, Scanner, SyntaxError};
+use crate::json::scan::{DecodeError, Expected, Kind, Scanner, SyntaxError};
 use crate::json::write_string;
 use crate::message::HubProtocol;
 
@@ -297,7 +297,7 @@ fn open_object(raw: &[u8]) -> Result<Scanner<'_>, Error> {
     if kind != Kind::Object {
         return Err(Error::NotAnObject { found: kind.value_name() });
     }
-    scanner.expect(b'{').map_err(|error| syntax(raw, error))?;
+    scanner.enter(b'{').map_err(|error| syntax(raw, error))?;
     Ok(scanner)
 }
 
@@ -324,18 +324,36 @@ fn version_number(raw: &[u8], scanner: &mut Scanner<'_>) -> Result<Option<i32>, 
     }
 }
 
-/// The reference's text for broken JSON: exact where nothing or an impossible byte begins the value, else in its style.
+/// The reference's text for broken JSON (recorded ones exactly, the rest in its style).
 fn syntax(raw: &[u8], error: SyntaxError) -> Error {
     let before = raw.get(..error.at).unwrap_or(raw);
     let line = before.iter().filter(|&&byte| byte == b'\n').count();
     let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count();
-    let what = match raw.get(error.at) {
-        None if raw.iter().all(u8::is_ascii_whitespace) => "The input does not contain any JSON tokens. Expected the \
-             input to start with a valid JSON token, when isFinalBlock is true."
+    let what = match (raw.get(error.at), error.expected) {
+        (None, Expected::EndOfNumber) => found(before.last(), "is an invalid end of a number. Expected a delimiter."),
+        (None, _) if before.iter().all(u8::is_ascii_whitespace) => "The input does not contain any JSON tokens. \
+             Expected the input to start with a valid JSON token, when isFinalBlock is true."
             .to_owned(),
-        None => "Expected more JSON, but the input ended.".to_owned(),
-        Some(byte @ 0x20..=0x7E) => format!("'{}' is an invalid start of a value.", char::from(*byte)),
-        Some(byte) => format!("'0x{byte:02X}' is an invalid start of a value."),
+        (None, _) => "Expected depth to be zero at the end of the JSON payload. There is an open JSON object or array \
+             that should be closed."
+            .to_owned(),
+        (_, Expected::NoTrailingComma) => "The JSON object contains a trailing comma at the end which is not \
+             supported in this mode. Change the reader options."
+            .to_owned(),
+        (byte, Expected::EndOfNumber) => found(byte, "is an invalid end of a number. Expected a delimiter."),
+        (byte, Expected::PropertyName) => found(byte, "is an invalid start of a property name. Expected a '\"'."),
+        (byte, Expected::Colon) => found(byte, "is invalid after a property name. Expected a ':'."),
+        (byte, Expected::EndOfValue) => found(byte, "is invalid after a value. Expected either ',', '}', or ']'."),
+        (byte, Expected::Value | Expected::Other) => found(byte, "is an invalid start of a value."),
     };
     Error::Syntax(format!("{what} LineNumber: {line} | BytePositionInLine: {column}."))
+}
+
+/// The byte met, as the reference shows it, and what is wrong with it.
+fn found(byte: Option<&u8>, what: &str) -> String {
+    match byte {
+        Some(byte @ 0x20..=0x7E) => format!("'{}' {what}", char::from(*byte)),
+        Some(byte) => format!("'0x{byte:02X}' {what}"),
+        None => what.to_owned(),
+    }
 }

@@ -34,7 +34,7 @@ pub fn is_close(protocol: HubProtocol, whole_message: &[u8]) -> bool {
 
 fn json_type(body: &[u8]) -> Option<i32> {
     let mut scanner = Scanner::new(body);
-    scanner.expect(b'{').ok()?;
+    scanner.enter(b'{').ok()?;
     let mut found = None;
     let mut first = true;
     while let Some(name) = scanner.next_member(first).ok()? {

@@ -10,10 +10,28 @@ use std::borrow::Cow;
 
 use crate::limits::NESTING_MAX;
 
-/// The text is no JSON, is nested too deep, or stops early; holds the position.
+/// The text is no JSON, is nested too deep, or stops early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SyntaxError {
+    /// Position of the byte that is wrong, or the length of the input.
     pub(crate) at: usize,
+    pub(crate) expected: Expected,
+}
+
+/// What should have come instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Value,
+    PropertyName,
+    /// A property name behind a comma, where the object ended.
+    NoTrailingComma,
+    Colon,
+    /// A comma or a closing bracket.
+    EndOfValue,
+    /// Something behind the digits that may follow a number.
+    EndOfNumber,
+    /// The rest of a string, number or literal that was begun; or less nesting.
+    Other,
 }
 
 /// Why a string cannot be decoded.
@@ -99,8 +117,8 @@ impl<'a> Scanner<'a> {
         self.input.get(self.at).copied()
     }
 
-    const fn error<T>(&self) -> Result<T, SyntaxError> {
-        Err(SyntaxError { at: self.at })
+    const fn error<T>(&self, expected: Expected) -> Result<T, SyntaxError> {
+        Err(SyntaxError { at: self.at, expected })
     }
 
     pub(crate) fn skip_space(&mut self) {
@@ -109,9 +127,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Skips space and the byte `expected`.
-    pub(crate) fn expect(&mut self, expected: u8) -> Result<(), SyntaxError> {
-        if self.accept(expected) { Ok(()) } else { self.error() }
+    /// Skips space and the opening bracket `open`.
+    pub(crate) fn enter(&mut self, open: u8) -> Result<(), SyntaxError> {
+        self.expect(open, Expected::Value)
+    }
+
+    fn expect(&mut self, wanted: u8, expected: Expected) -> Result<(), SyntaxError> {
+        if self.accept(wanted) { Ok(()) } else { self.error(expected) }
     }
 
     /// Skips space, and the byte `wanted` if it follows.
@@ -133,7 +155,7 @@ impl<'a> Scanner<'a> {
             Some(b't') => Ok(Kind::True),
             Some(b'f') => Ok(Kind::False),
             Some(b'n') => Ok(Kind::Null),
-            _ => self.error(),
+            _ => self.error(Expected::Value),
         }
     }
 
@@ -144,11 +166,9 @@ impl<'a> Scanner<'a> {
             return Ok(None);
         }
         if !first {
-            self.expect(b',')?;
+            self.expect(b',', Expected::EndOfValue)?;
         }
-        let name = self.string()?;
-        self.expect(b':')?;
-        Ok(Some(name))
+        self.member_name(!first).map(Some)
     }
 
     /// Goes to the next element of the array whose bracket was skipped; false behind its end.
@@ -157,24 +177,25 @@ impl<'a> Scanner<'a> {
             return Ok(false);
         }
         if !first {
-            self.expect(b',')?;
+            self.expect(b',', Expected::EndOfValue)?;
         }
         Ok(true)
     }
 
     /// Skips space and a string.
     pub(crate) fn string(&mut self) -> Result<Text<'a>, SyntaxError> {
-        self.expect(b'"')?;
+        self.expect(b'"', Expected::Value)?;
         let start = self.at;
         let mut escaped = false;
         loop {
+            self.at += plain_len(self.input.get(self.at..).unwrap_or_default());
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => {
                     escaped = true;
                     self.escape()?;
                 }
-                Some(0..=0x1F) | None => return self.error(),
+                Some(0..=0x1F) | None => return self.error(Expected::Other),
                 Some(_) => self.at += 1,
             }
         }
@@ -190,17 +211,22 @@ impl<'a> Scanner<'a> {
             Some(b'u') => {
                 let digits = self.input.get(self.at + 1..self.at + 5);
                 if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-                    return self.error();
+                    return self.error(Expected::Other);
                 }
                 self.at += 5;
             }
-            _ => return self.error(),
+            _ => return self.error(Expected::Other),
         }
         Ok(())
     }
 
-    /// Skips space and a number, and gives its text.
+    /// Skips space and a number inside a container, and gives its text.
     pub(crate) fn number(&mut self) -> Result<&'a str, SyntaxError> {
+        self.number_before_end(false)
+    }
+
+    /// The same; `may_end` tells whether the input may end behind it.
+    fn number_before_end(&mut self, may_end: bool) -> Result<&'a str, SyntaxError> {
         self.skip_space();
         let start = self.at;
         if self.peek() == Some(b'-') {
@@ -221,12 +247,15 @@ impl<'a> Scanner<'a> {
             }
             self.digits()?;
         }
-        let delimited = matches!(self.peek(), None | Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b']' | b'}'));
+        let delimited = match self.peek() {
+            None => may_end,
+            Some(next) => matches!(next, b' ' | b'\t' | b'\n' | b'\r' | b',' | b']' | b'}'),
+        };
         if !delimited {
-            return self.error();
+            return self.error(Expected::EndOfNumber);
         }
         let text = self.input.get(start..self.at).unwrap_or_default();
-        core::str::from_utf8(text).map_err(|_| SyntaxError { at: start })
+        core::str::from_utf8(text).map_err(|_| SyntaxError { at: start, expected: Expected::Other })
     }
 
     fn digits(&mut self) -> Result<(), SyntaxError> {
@@ -234,7 +263,7 @@ impl<'a> Scanner<'a> {
         while let Some(b'0'..=b'9') = self.peek() {
             self.at += 1;
         }
-        if self.at == start { self.error() } else { Ok(()) }
+        if self.at == start { self.error(Expected::Other) } else { Ok(()) }
     }
 
     /// Skips the literal `true`, `false` or `null`.
@@ -242,7 +271,7 @@ impl<'a> Scanner<'a> {
         self.skip_space();
         let rest = self.input.get(self.at..).unwrap_or_default();
         if !rest.starts_with(literal.as_bytes()) {
-            return self.error();
+            return self.error(Expected::Other);
         }
         self.at += literal.len();
         Ok(())
@@ -260,7 +289,7 @@ impl<'a> Scanner<'a> {
                     self.at += 1;
                     self.open(&mut open, true)?;
                     if !self.accept(b'}') {
-                        self.member_name()?;
+                        self.member_name(false)?;
                         continue;
                     }
                     open.pop();
@@ -277,7 +306,7 @@ impl<'a> Scanner<'a> {
                     self.string()?;
                 }
                 Kind::Number => {
-                    self.number()?;
+                    self.number_before_end(depth == 0 && open.innermost().is_none())?;
                 }
                 Kind::True => self.literal("true")?,
                 Kind::False => self.literal("false")?,
@@ -290,12 +319,20 @@ impl<'a> Scanner<'a> {
     }
 
     fn open(&self, open: &mut Containers, object: bool) -> Result<(), SyntaxError> {
-        if open.push(object) { Ok(()) } else { self.error() }
+        if open.push(object) { Ok(()) } else { self.error(Expected::Other) }
     }
 
-    fn member_name(&mut self) -> Result<(), SyntaxError> {
-        self.string()?;
-        self.expect(b':')
+    /// Skips a property name and its colon. `behind_comma` tells what the fault is if the object ends here.
+    fn member_name(&mut self, behind_comma: bool) -> Result<Text<'a>, SyntaxError> {
+        self.skip_space();
+        match self.peek() {
+            Some(b'"') => {}
+            Some(b'}') if behind_comma => return self.error(Expected::NoTrailingComma),
+            _ => return self.error(Expected::PropertyName),
+        }
+        let name = self.string()?;
+        self.expect(b':', Expected::Colon)?;
+        Ok(name)
     }
 
     /// Behind a value: closes what ends here. True when the outermost value is complete, false when another value
@@ -305,14 +342,25 @@ impl<'a> Scanner<'a> {
             let Some(object) = open.innermost() else { return Ok(true) };
             if self.accept(b',') {
                 if object {
-                    self.member_name()?;
+                    self.member_name(true)?;
                 }
                 return Ok(false);
             }
-            self.expect(if object { b'}' } else { b']' })?;
+            self.expect(if object { b'}' } else { b']' }, Expected::EndOfValue)?;
             open.pop();
         }
     }
+}
+
+/// How many bytes at the front, counted in whole blocks, are neither quote nor backslash nor control character. Blocks
+/// are compared at once: long strings pass at several bytes a cycle.
+fn plain_len(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 16;
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    let is_plain = |block: &&[u8; BLOCK]| {
+        !block.iter().fold(false, |found, &byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
+    };
+    BLOCK * blocks.iter().take_while(is_plain).count()
 }
 
 /// The open containers of a value, one bit each.

@@ -11,11 +11,11 @@ pub(super) fn write(message: &HubMessage, out: &mut BytesMut) {
         out.put_slice(HubProtocol::MessagePack.ping());
         return;
     }
-    let (mut head, payload, tail) = parts(message);
+    let (head, payload, tail) = parts(message);
     let len = head.len() + payload.len() + tail.len();
     if write_length_prefix(len, out).is_ok() {
         out.reserve(len);
-        out.unsplit(std::mem::take(&mut head));
+        out.put_slice(&head);
         out.put_slice(payload);
         out.put_slice(&tail);
     }
@@ -115,6 +115,9 @@ fn value_or_nil(value: &[u8]) -> &[u8] {
 }
 
 fn stream_ids(ids: &[String]) -> Bytes {
+    if ids.is_empty() {
+        return Bytes::from_static(&[0x90]);
+    }
     let mut out = BytesMut::new();
     write_array_len(ids.len(), &mut out);
     for id in ids {

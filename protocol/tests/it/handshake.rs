@@ -75,6 +75,26 @@ fn malformed_requests_get_the_references_texts() {
             "\u{FEFF}{}",
             "JsonReaderException: '0xEF' is an invalid start of a value. LineNumber: 0 | BytePositionInLine: 0.",
         ),
+        (
+            r#"{"protocol":"json","version":1"#,
+            "JsonReaderException: '1' is an invalid end of a number. Expected a delimiter. LineNumber: 0 | \
+             BytePositionInLine: 30.",
+        ),
+        (
+            r#"{"protocol":"json","version":1,}"#,
+            "JsonReaderException: The JSON object contains a trailing comma at the end which is not supported in this \
+             mode. Change the reader options. LineNumber: 0 | BytePositionInLine: 31.",
+        ),
+        (
+            "{'protocol':'json'}",
+            "JsonReaderException: ''' is an invalid start of a property name. Expected a '\"'. LineNumber: 0 | \
+             BytePositionInLine: 1.",
+        ),
+        (
+            r#"{"protocol":"json"/*c*/,"version":1}"#,
+            "JsonReaderException: '/' is invalid after a value. Expected either ',', '}', or ']'. LineNumber: 0 | \
+             BytePositionInLine: 18.",
+        ),
         ("garbage", "JsonReaderException: 'g' is an invalid start of a value. LineNumber: 0 | BytePositionInLine: 0."),
     ] {
         assert_eq!(request(text), Err(format!("{lead}{detail}")), "{text}");
