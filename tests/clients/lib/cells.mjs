@@ -86,7 +86,9 @@ export function jobs(pattern, { via, hub }) {
         lacks: lacks(client.id, `${client.id}/${cell.transport}/${cell.protocol}`, `@${hub}`, `${client.id}@${hub}`), ...client.extra }))
       .filter((cell) => wanted.test(cell.name))
       // The embedded and the Go hub have no long polling; the gateway makes the other transports.
-      .filter((cell) => via === 'gateway' || hub.startsWith('aspnet') || cell.transport === 'WebSockets');
+      .filter((cell) => via === 'gateway' || hub.startsWith('aspnet') || cell.transport === 'WebSockets')
+      // Clients are offered what the hub offers, and this one has no long polling.
+      .filter((cell) => hub !== 'go' || cell.transport !== 'LongPolling');
     if (cells.length === 0) {
       continue;
     }

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 
 /**
  * Writes a configuration before `backends`; `tls` adds a self-signed certificate for localhost, `cors` answers pages of that origin
- * in the gateway instead of leaving that to the hub.
+ * in the gateway instead of leaving that to the hub, `transports` offers those instead of the hub's own.
  */
-export function writeConfiguration(backends, { affinity = 'off', tls = false, cors } = {}) {
+export function writeConfiguration(backends, { affinity = 'off', tls = false, cors, transports = [] } = {}) {
   const directory = mkdtempSync(join(tmpdir(), 'hubgate-config-'));
   const file = join(directory, 'hubgate.toml');
   writeFileSync(file, `[[listener]]
@@ -23,6 +23,7 @@ name = "everything"
 hubs = "/"
 backend = "hubs"
 affinity = "${affinity}"
+transports = ${JSON.stringify(transports)}
 ${cors ? `cors = { origins = [${JSON.stringify(cors)}] }` : ''}
 `);
   return file;

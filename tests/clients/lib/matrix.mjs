@@ -51,12 +51,12 @@ async function runHub(hub, options) {
     return { hub, via: options.via, seconds: 0, failures: noHub.fails ? 1 : 0, skipped: [], results: [] };
   }
   const backend = await startHub(hub, { cors: hub.startsWith('aspnet') ? pages.origin : undefined });
-  // ASP.NET Core answers pages of another origin itself; before a hub that does not, the gateway's route does.
-  const cors = hub === 'embedded' ? pages.origin : undefined;
-  const configuration = cors && { config: writeConfiguration([backend.url], { cors }) };
+  // The embedded hub speaks WebSockets alone and answers no pages of another origin: before it the gateway's route does both.
+  const route = hub === 'embedded' ? { cors: pages.origin, transports: ['WebSockets', 'ServerSentEvents', 'LongPolling'] } : {};
+  const configuration = hub === 'embedded' ? { config: writeConfiguration([backend.url], route) } : undefined;
   const gateway = options.via === 'gateway' ? await startGateway([backend.url], configuration) : null;
   const overTls = gateway && list.some((job) => job.client.tls)
-    ? await startGateway([], { config: writeConfiguration([backend.url], { tls: true, cors }) }) : null;
+    ? await startGateway([], { config: writeConfiguration([backend.url], { tls: true, ...route }) }) : null;
   const run = { hub, pages, tlsUrl: overTls?.url, via: options.via, backend: backend.url, url: (gateway ?? backend).url };
   const results = await runJobs(list, run, Number(options.parallel));
   pages.close();
