@@ -19,6 +19,7 @@ use crate::forward::{Agreed, agree, failure, join, upgrade_key, upgrade_request}
 use crate::identity::{Admission, Credentials, Verdict};
 use crate::negotiate::seconds;
 use crate::outbound;
+use crate::polling;
 use crate::query::Query;
 use crate::table::{EARLY_BYTES_MAX, Entry, State, TokenKey, Waiting};
 use crate::token::{Contents, HubDigest};
@@ -205,6 +206,9 @@ async fn connect(
         outbound::address(pool, &backend, &mut request);
     }
     let held = waiting.held.take().map(|(http, _)| http);
+    if !waiting.hub_has_web_sockets {
+        return connect_over_polls(visit, &backend, held, request, key, to_http2).await.map(|agreed| (waiting, agreed));
+    }
     match send(&backend, held, request).await {
         Ok((response, connection)) => {
             drop(connection);
@@ -218,6 +222,31 @@ async fn connect(
             }
         }
         Err(Failed::Unsent(_, error) | Failed::Sent(error)) => Err(Box::new(failure(visit, &error, event_stream))),
+    }
+}
+
+/// Reaches a hub that offers no WebSockets over long polling (rule D5).
+async fn connect_over_polls(
+    visit: &Visit,
+    backend: &Arc<Backend>,
+    held: Option<HubHttp>,
+    request: Request<Body>,
+    key: &HeaderValue,
+    to_http2: bool,
+) -> Result<Agreed, Box<Response<Body>>> {
+    let config = &visit.live.config;
+    let bounds = polling::Bounds {
+        client_message_bytes_max: config.limits.client_message_bytes_max,
+        hub_message_bytes_max: config.limits.hub_message_bytes_max,
+        hub_ping_interval: config.timeouts.hub_ping_interval,
+    };
+    match polling::connect(backend, held, request, bounds).await {
+        Ok(Ok(hub)) => Ok(Agreed { response: polling::switching(key, to_http2), hub: (hub, Bytes::new()) }),
+        Ok(Err(mut refusal)) => {
+            outbound::finish(visit, backend, &mut refusal);
+            Err(Box::new(refusal))
+        }
+        Err(error) => Err(Box::new(failure(visit, &error, true))),
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     /// TLS on TCP, as server or client.
     Tls(Box<TlsStream<TcpStream>>),
+    /// A hub over long polling, made to look like a WebSocket.
+    Memory(tokio::io::DuplexStream),
     /// What an HTTP/2 extended CONNECT (or anything else that is not a bare socket) became.
     Upgraded(Box<TokioIo<Upgraded>>),
 }
@@ -33,7 +35,7 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => reset(tcp),
             Self::Tls(tls) => reset(tls.get_ref().0),
-            Self::Upgraded(_) => {}
+            Self::Upgraded(_) | Self::Memory(_) => {}
         }
     }
 
@@ -58,6 +60,7 @@ impl AsyncRead for Stream {
             Self::Tcp(io) => Pin::new(io).poll_read(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
             Self::Upgraded(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Memory(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
@@ -68,6 +71,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(io) => Pin::new(io).poll_write(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
             Self::Upgraded(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Memory(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
@@ -80,6 +84,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Upgraded(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Memory(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -88,6 +93,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(io) => io.is_write_vectored(),
             Self::Tls(io) => io.is_write_vectored(),
             Self::Upgraded(io) => io.is_write_vectored(),
+            Self::Memory(io) => io.is_write_vectored(),
         }
     }
 
@@ -96,6 +102,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(_) => Poll::Ready(Ok(())),
             Self::Tls(io) => Pin::new(io).poll_flush(cx),
             Self::Upgraded(io) => Pin::new(io).poll_flush(cx),
+            Self::Memory(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
@@ -104,6 +111,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
             Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
             Self::Upgraded(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Memory(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

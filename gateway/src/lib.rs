@@ -6,6 +6,7 @@
 //! - `listen`, `http` — connections and requests: refuse what is ambiguous, find the route, tell hubs from all else.
 //! - `negotiate`, `attach` — the hub's connection under our sealed token; transports that come with that token.
 //! - `relay` — WebSocket ⇄ WebSocket, frames verbatim. `edge` — Server-Sent Events and long polling ⇄ WebSocket.
+//! - `polling` — hubs without WebSockets, made to look as if they had them.
 //! - `forward` — what is not SignalR's, as by a good reverse proxy.
 //! - `backend`, `live` — who can be reached, with what connections; what a reload replaces.
 //! - `table`, `link`, `gate` — the connections there are, the one clock of their time-outs, what all requests share.
@@ -43,6 +44,7 @@ mod listen;
 mod live;
 mod negotiate;
 mod outbound;
+mod polling;
 mod relay;
 mod run;
 mod table;

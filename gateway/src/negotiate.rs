@@ -28,6 +28,9 @@ use crate::table::{TokenKey, Waiting};
 use crate::token::{Contents, HubDigest, Sealed, random_token};
 use crate::visit::Visit;
 
+/// What a client is told whose hub cannot be reached by any transport that the gateway uses (rule D5).
+const NO_WAY_TO_HUB: &str = "The gateway cannot reach this hub: it offers neither WebSockets nor long polling.";
+
 /// What a hub's answer to negotiate was.
 struct Answered {
     backend: Arc<Backend>,
@@ -188,6 +191,14 @@ fn grant(
 ) -> Response<Body> {
     let Asked { hub, version, had_affinity } = asked;
     let Answered { backend, connection, head, .. } = answered;
+    let reachable = negotiated.offers(Transport::WebSockets) || negotiated.offers(Transport::LongPolling);
+    if !reachable && !negotiated.available_transports.is_empty() {
+        backend.keep(connection);
+        tracing::warn!(route = visit.route.name(), "a hub offers neither WebSockets nor long polling");
+        let body = NegotiateResponse::Error(NO_WAY_TO_HUB.to_owned()).to_json();
+        let json = http::HeaderValue::from_static(hubgate_protocol::negotiate::CONTENT_TYPE);
+        return answer::with(StatusCode::OK, json, Body::Full(Bytes::from(body)));
+    }
     let timeouts = &visit.live.config.timeouts;
     let hub_token = Secret::new(negotiated.token());
     let wait = timeouts.disconnect_timeout;
