@@ -1,7 +1,7 @@
 //! What the protocol core costs: reading, writing, splitting, peeking, masking.
 //!
 //! Run: `cargo bench -p hubgate-benches --bench protocol`. Throughput is in bytes of wire format.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark")]
 
 use std::hint::black_box;
 
