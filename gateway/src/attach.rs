@@ -164,6 +164,7 @@ fn adopt(visit: &Visit, presented: &Presented) -> Option<Arc<Entry>> {
         cookies: crate::cookie::HubCookies::default(),
         early: BytesMut::new(),
         hub_has_web_sockets: true,
+        elsewhere: None,
     };
     let (key, route) = (presented.key.clone(), Arc::clone(&visit.route));
     Some(visit.gate.table.enter(key, route, visit.path.hub(), "", expires, waiting))
@@ -194,6 +195,9 @@ async fn connect(
         .edited(&[("id", Some(waiting.hub_token.expose())), ("useStatefulReconnect", None), ("webTransport", None)]);
     let event_stream = wants_event_stream(request.headers());
     upgrade_request(visit, &mut request, &query, key, true);
+    if let Some(elsewhere) = &waiting.elsewhere {
+        elsewhere.readdress(&mut request, &waiting.hub_token);
+    }
     waiting.cookies.add_to(request.headers_mut());
     let mut backend = Arc::clone(waiting.share.backend());
     if visit.gate.ignore_token_backend {
@@ -294,7 +298,9 @@ async fn attach_edge(visit: &Visit, entry: &Arc<Entry>, kind: Kind, request: Req
     let upward = Upward::new(writing, visit.gate.chance());
     let (traffic, clock) = (Arc::clone(&visit.route.traffic), Arc::clone(&visit.gate.clock));
     let backend = Arc::clone(waiting.share.backend());
-    let edge = Edge::new(kind, bounds, upward, admission, backend, traffic, clock);
+    // A hub elsewhere knows the redirect's token, not the client's credentials.
+    let judge = waiting.elsewhere.is_none().then_some(backend);
+    let edge = Edge::new(kind, bounds, upward, admission, judge, traffic, clock);
     if !waiting.early.is_empty() {
         if let Ok(mut sending) = edge.sending().await {
             let _noticed_by_the_reader = sending.pass(waiting.early.clone().freeze()).await;
@@ -368,6 +374,7 @@ async fn admit(visit: &Visit, edge: &Edge, request: &Request<Incoming>) -> Resul
         Verdict::Known => Ok(()),
         Verdict::AnotherUser => Err(answer::text(StatusCode::FORBIDDEN, answer::USER_CHANGED)),
         Verdict::AskHub => {
+            let Some(backend) = &edge.judge else { return Ok(()) };
             let (head, ()) = copy_head(request).into_parts();
             let mut question = Request::from_parts(head, Body::Empty);
             // A POST without `id` opens nothing: it is refused by the hub's authorisation or for want of an id.
@@ -378,15 +385,15 @@ async fn admit(visit: &Visit, edge: &Edge, request: &Request<Incoming>) -> Resul
             let query = Query::new(raw_query).edited(&[("id", None)]);
             outbound::prepare(visit, &mut question, &query);
             if let Some(pool) = &visit.route.pool {
-                outbound::address(pool, &edge.backend, &mut question);
+                outbound::address(pool, backend, &mut question);
             }
-            match edge.backend.exchange(question).await {
+            match backend.exchange(question).await {
                 Ok((response, connection)) => {
-                    edge.backend.keep(connection);
+                    backend.keep(connection);
                     let status = response.status();
                     if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
                         let mut response = response.map(Body::Stream);
-                        outbound::finish(visit, &edge.backend, &mut response);
+                        outbound::finish(visit, backend, &mut response);
                         return Err(response);
                     }
                     let memory = visit.live.config.timeouts.credentials_memory;

@@ -28,8 +28,6 @@ pub(crate) struct Origin {
     pub(crate) tls: Option<Arc<TlsClient>>,
     /// Host name or address.
     pub(crate) host: Box<str>,
-    /// Port.
-    pub(crate) port: u16,
     /// What `host = "backend"` sends as `Host`.
     pub(crate) authority: Box<str>,
 }

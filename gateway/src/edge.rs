@@ -88,8 +88,8 @@ pub(crate) struct Edge {
     spoken: Mutex<Spoken>,
     /// Whose connection it is, fixed by the first transport request, and what its hub has admitted (rules A4, A5).
     admission: Mutex<Admission>,
-    /// The backend of the hub, to be asked about new credentials.
-    pub(crate) backend: Arc<Backend>,
+    /// The backend to be asked about new credentials; `None` where the hub knows nothing of the client's.
+    pub(crate) judge: Option<Arc<Backend>>,
     /// Cancelled when the connection is over for its client.
     pub(crate) over: CancellationToken,
     /// Second of the last poll's end; `u32::MAX` while one is pending.
@@ -110,7 +110,7 @@ impl Edge {
         bounds: Bounds,
         upward: Upward,
         admission: Admission,
-        backend: Arc<Backend>,
+        judge: Option<Arc<Backend>>,
         traffic: Arc<Traffic>,
         clock: Arc<Clock>,
     ) -> Arc<Self> {
@@ -126,7 +126,7 @@ impl Edge {
             control: Mutex::default(),
             spoken: Mutex::default(),
             admission: Mutex::new(admission),
-            backend,
+            judge,
             over: CancellationToken::new(),
             last_poll,
             newest_poll: AtomicU32::new(0),

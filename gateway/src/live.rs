@@ -27,6 +27,8 @@ pub(crate) struct Live {
     pub(crate) tokens: TokenKeys,
     routes: BTreeMap<Arc<str>, Arc<Route>>,
     pools: BTreeMap<Arc<str>, Arc<LivePool>>,
+    terms: Arc<Terms>,
+    elsewhere: Mutex<BTreeMap<String, Arc<Backend>>>,
 }
 
 /// A route while it runs.
@@ -125,7 +127,7 @@ impl Live {
                 (Arc::clone(&route.name), Arc::new(live))
             })
             .collect();
-        Ok(Self { config, tokens, routes, pools })
+        Ok(Self { config, tokens, routes, pools, terms, elsewhere: Mutex::default() })
     }
 
     /// The running side of a configured route.
@@ -141,6 +143,37 @@ impl Live {
     /// All pools.
     pub(crate) fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.pools.values().map(|pool| &pool.pool)
+    }
+
+    /// The server at an origin that a route follows redirects to (rule B7).
+    ///
+    /// # Errors
+    /// No such name, or TLS cannot be set up.
+    pub(crate) async fn elsewhere(&self, uri: &http::Uri) -> Result<Arc<Backend>, std::io::Error> {
+        let wrong = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, what.to_owned());
+        let origin = config::Origin::of(uri).ok_or_else(|| wrong("the redirect's URL is not absolute"))?;
+        let server = config::Server::parse(origin.as_str()).map_err(|error| wrong(&error))?;
+        let (host, port) = (server.host_text(), server.port);
+        let address = tokio::net::lookup_host((host.as_str(), port)).await?.next();
+        let address = address.ok_or_else(|| wrong("the redirect's host has no address"))?;
+        let key = format!("{} {address}", origin.as_str());
+        let known = || self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(backend) = known().get(&key) {
+            return Ok(Arc::clone(backend));
+        }
+        let tls = match server.scheme {
+            Scheme::Http => None,
+            Scheme::Https => {
+                let client = tls::client(&config::Verification::default(), &host).map_err(std::io::Error::other)?;
+                Some(Arc::new(client))
+            }
+        };
+        let origin = Origin { tls, host: host.into(), authority: server.authority().into() };
+        let digest = server.digest(address).to_bytes();
+        let backend =
+            Arc::new(Backend::new(digest, address, origin, Arc::clone(&self.terms), BackendMetrics::default()));
+        known().insert(key, Arc::clone(&backend));
+        Ok(backend)
     }
 
     /// Resolves all names; a name that fails keeps the addresses it had.
@@ -190,7 +223,6 @@ impl LivePool {
                     let origin = Origin {
                         tls: self.tls.get(&host).cloned(),
                         host: host.into(),
-                        port: server.port,
                         authority: server.authority().into(),
                     };
                     let metrics = meters.backend(&self.config.name, &address.to_string());

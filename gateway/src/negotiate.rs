@@ -2,22 +2,26 @@
 //!
 //! Whether a path is a hub's shows in what its negotiate answers (rule B5); anything else passes through untouched.
 
+mod redirect;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hubgate_protocol::Transport;
 use hubgate_protocol::negotiate::{AvailableTransport, NegotiateResponse, NegotiatedConnection, looks_like_answer};
 use hyper::body::Incoming;
 
+pub(crate) use self::redirect::Elsewhere;
+
 use crate::answer;
 use crate::backend::{Backend, HubHttp};
 use crate::body::Body;
-use crate::config::TransportName;
+use crate::config::{Redirects, TransportName};
 use crate::cookie::HubCookies;
 use crate::forward::{exchange, failure};
 use crate::headers;
@@ -37,6 +41,8 @@ struct Answered {
     connection: HubHttp,
     head: http::response::Parts,
     body: Bytes,
+    /// Where the hub is, if a redirect was followed.
+    elsewhere: Option<Elsewhere>,
 }
 
 /// What a client asked for, as far as its answer depends on it.
@@ -64,6 +70,7 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
     let affinity = outbound::affinity(visit, request.headers());
     let had_affinity = affinity.is_some();
     let again = plain.then(|| request_without_body(&request));
+    let user_agent = request.headers().get(http::header::USER_AGENT).cloned();
     let mut request = request.map(body_to_send);
     outbound::prepare(visit, &mut request, &towards_hub);
     let (backend, response, connection) = match exchange(visit, request, affinity).await {
@@ -83,7 +90,7 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
             answered.backend.keep(answered.connection);
             match exchange(visit, request, Some(answered.backend)).await {
                 Ok((backend, response, connection)) => match read(visit, backend, response, connection).await {
-                    Ok((answered, parsed)) => finish(visit, Asked { hub, version: 0, had_affinity }, answered, parsed),
+                    Ok((answered, parsed)) => finish(visit, Asked { hub, version: 0, had_affinity }, answered, parsed, user_agent).await,
                     Err(passed) => *passed,
                 },
                 Err(error) => failure(visit, &error, false),
@@ -91,7 +98,7 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
         }
         _ => {
             let version = i32::from(matches!(asked, NegotiateVersion::Number(1..)));
-            finish(visit, Asked { hub, version, had_affinity }, answered, parsed)
+            finish(visit, Asked { hub, version, had_affinity }, answered, parsed, user_agent).await
         }
     }
 }
@@ -158,7 +165,7 @@ async fn read(
     let body = body.freeze();
     let parsed = looks_like_answer(&body).then(|| NegotiateResponse::from_json(&body));
     match parsed {
-        Some(Ok(parsed)) => Ok((Answered { backend, connection, head, body }, parsed)),
+        Some(Ok(parsed)) => Ok((Answered { backend, connection, head, body, elsewhere: None }, parsed)),
         _ => {
             backend.keep(connection);
             Err(pass(Response::from_parts(head, Body::Full(body))))
@@ -166,14 +173,28 @@ async fn read(
     }
 }
 
-fn finish(visit: &Visit, asked: Asked<'_>, answered: Answered, parsed: NegotiateResponse) -> Response<Body> {
-    match parsed {
-        NegotiateResponse::Connection(connection) if visit.route.pool.is_some() => {
+async fn finish(
+    visit: &Visit,
+    asked: Asked<'_>,
+    answered: Answered,
+    parsed: NegotiateResponse,
+    user_agent: Option<HeaderValue>,
+) -> Response<Body> {
+    let allowed = match &visit.route.config.redirects {
+        Redirects::Follow(allowed) => Some(allowed),
+        Redirects::Pass => None,
+    };
+    match (parsed, allowed) {
+        (NegotiateResponse::Redirect(redirect), Some(allowed)) => {
+            answered.backend.keep(answered.connection);
+            redirect::follow(visit, asked, redirect, allowed, user_agent).await
+        }
+        (NegotiateResponse::Connection(connection), _) if visit.route.pool.is_some() => {
             grant(visit, asked, answered, connection)
         }
         _ => {
             // Redirects and errors are the client's to read.
-            let Answered { backend, connection, head, body } = answered;
+            let Answered { backend, connection, head, body, .. } = answered;
             backend.keep(connection);
             let mut response = Response::from_parts(head, Body::Full(body));
             outbound::finish(visit, &backend, &mut response);
@@ -190,14 +211,12 @@ fn grant(
     mut negotiated: NegotiatedConnection,
 ) -> Response<Body> {
     let Asked { hub, version, had_affinity } = asked;
-    let Answered { backend, connection, head, .. } = answered;
+    let Answered { backend, connection, head, elsewhere, .. } = answered;
     let reachable = negotiated.offers(Transport::WebSockets) || negotiated.offers(Transport::LongPolling);
     if !reachable && !negotiated.available_transports.is_empty() {
         backend.keep(connection);
         tracing::warn!(route = visit.route.name(), "a hub offers neither WebSockets nor long polling");
-        let body = NegotiateResponse::Error(NO_WAY_TO_HUB.to_owned()).to_json();
-        let json = http::HeaderValue::from_static(hubgate_protocol::negotiate::CONTENT_TYPE);
-        return answer::with(StatusCode::OK, json, Body::Full(Bytes::from(body)));
+        return redirect::told(NO_WAY_TO_HUB);
     }
     let timeouts = &visit.live.config.timeouts;
     let hub_token = Secret::new(negotiated.token());
@@ -210,7 +229,7 @@ fn grant(
         expires: SystemTime::now() + wait + Duration::from_secs(1),
         backend_token: hub_token.clone(),
     };
-    let (token, key) = match seal(visit, &contents) {
+    let (token, key) = match seal(visit, &contents, elsewhere.is_some()) {
         Ok(sealed) => sealed,
         Err(error) => {
             tracing::error!(%error, "cannot seal a connection token");
@@ -228,11 +247,17 @@ fn grant(
         cookies: HubCookies::of(&head.headers),
         early: BytesMut::new(),
         hub_has_web_sockets: negotiated.offers(Transport::WebSockets),
+        elsewhere,
     };
+    let cross_origin = waiting.elsewhere.is_some();
     let expires = now.saturating_add(seconds(wait)).saturating_add(1);
     visit.gate.table.enter(key, Arc::clone(&visit.route), hub, &negotiated.connection_id, expires, waiting);
 
     negotiated.use_stateful_reconnect = false;
+    if cross_origin {
+        // It is for the hub there, and this gateway holds it.
+        negotiated.access_token = None;
+    }
     negotiated.negotiate_version = version;
     if version == 0 {
         negotiated.connection_id = token.expose().to_owned();
@@ -244,6 +269,9 @@ fn grant(
     let body = NegotiateResponse::Connection(negotiated).to_json();
     let mut response = Response::from_parts(head, Body::Full(Bytes::from(body)));
     outbound::finish(visit, &backend, &mut response);
+    if cross_origin {
+        response.headers_mut().remove(http::header::SET_COOKIE);
+    }
     response.headers_mut().remove(CONTENT_LENGTH);
     response.headers_mut().remove(TRANSFER_ENCODING);
     outbound::set_affinity(visit, &backend, had_affinity, &mut response);
@@ -251,10 +279,10 @@ fn grant(
 }
 
 /// Seals a token, or takes a random one where its contents do not fit (rule A1).
-fn seal(visit: &Visit, contents: &Contents) -> Result<(Secret, TokenKey), crate::token::Error> {
+fn seal(visit: &Visit, contents: &Contents, elsewhere: bool) -> Result<(Secret, TokenKey), crate::token::Error> {
     match visit.live.tokens.seal(contents)? {
-        Sealed::Token(token, id) => Ok((token, TokenKey::Sealed(id))),
-        Sealed::TooLong => {
+        Sealed::Token(token, id) if !elsewhere => Ok((token, TokenKey::Sealed(id))),
+        _ => {
             let token = random_token()?;
             Ok((token.clone(), TokenKey::Random(token)))
         }

@@ -14,6 +14,7 @@ use crate::backend::{HubHttp, Share};
 use crate::cookie::HubCookies;
 use crate::edge::Edge;
 use crate::live::Route;
+use crate::negotiate::Elsewhere;
 use crate::secret::Secret;
 use crate::token::TokenId;
 
@@ -75,6 +76,8 @@ pub(crate) struct Waiting {
     pub(crate) early: BytesMut,
     /// Whether the hub offers WebSockets, so that it is reached over them (rule D5).
     pub(crate) hub_has_web_sockets: bool,
+    /// Where the hub is, if a redirect was followed (rule B7).
+    pub(crate) elsewhere: Option<Elsewhere>,
 }
 
 impl Entry {
