@@ -1,0 +1,13 @@
+//! The client against the embedded hub: calls, streams, client results, reconnect, misbehaviour.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, and so do its helpers"
+)]
+
+mod calls;
+mod lifecycle;
+mod support;
