@@ -110,6 +110,7 @@ fn stopping_posts_what_is_queued_and_then_deletes() {
     client.post_answered(200);
     assert_eq!(requests(&mut client), [Request::Delete]);
     client.poll_answered(204, Bytes::new());
+    assert!(!client.is_ended(), "the DELETE is still to be answered");
     client.delete_answered();
     assert_eq!(events(&mut client), [Event::Ended(End::Stopped)]);
 }

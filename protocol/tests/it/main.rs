@@ -12,6 +12,7 @@ mod recorded;
 mod session;
 mod splits;
 mod strategy;
+mod values;
 
 /// Bytes out of hexadecimal digits.
 fn hex(digits: &str) -> Vec<u8> {
