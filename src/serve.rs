@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hubgate_gateway::Gateway;
 use hubgate_gateway::config::{Config, Environment, Error};
+use hubgate_gateway::notify::{State, notify};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{EXIT_INTERNAL, ServeArgs, complain};
@@ -32,6 +33,10 @@ pub(crate) async fn serve(args: &ServeArgs, config: Arc<Config>) -> ExitCode {
     for url in gateway.urls() {
         eprintln!("listening on {url}");
     }
+    if let Some(admin) = gateway.admin_address() {
+        eprintln!("admin on http://{admin}");
+    }
+    notify(State::Ready);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -39,6 +44,7 @@ pub(crate) async fn serve(args: &ServeArgs, config: Arc<Config>) -> ExitCode {
             _ = hangup.recv() => reload(args, &gateway).await,
         }
     }
+    notify(State::Stopping);
     tracing::info!("stopping: connections are told to reconnect elsewhere");
     tokio::select! {
         () = gateway.stop() => ExitCode::SUCCESS,
@@ -48,12 +54,24 @@ pub(crate) async fn serve(args: &ServeArgs, config: Arc<Config>) -> ExitCode {
 }
 
 async fn reload(args: &ServeArgs, gateway: &Gateway) {
+    notify(State::Reloading);
     let config = match read(args) {
         Ok(config) => config,
-        Err(error) => return tracing::error!("the configuration was not reloaded, the old one stays: {error}"),
+        Err(error) => {
+            gateway.reload_refused();
+            notify(State::Ready);
+            return tracing::error!("the configuration was not reloaded, the old one stays: {error}");
+        }
     };
-    match gateway.reload(Arc::new(config)).await {
-        Ok(()) => tracing::info!("configuration reloaded"),
+    let reloaded = gateway.reload(Arc::new(config)).await;
+    notify(State::Ready);
+    match reloaded {
+        Ok(changes) => {
+            tracing::info!(applied = changes.applied.join(", "), "configuration reloaded");
+            if !changes.needs_restart.is_empty() {
+                tracing::warn!(settings = changes.needs_restart.join(", "), "these changes need a restart");
+            }
+        }
         Err(error) => tracing::error!("the configuration was not reloaded, the old one stays: {error}"),
     }
 }

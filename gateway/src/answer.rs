@@ -6,8 +6,6 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
 
-/// Text of a request without `id`.
-pub(crate) const ID_REQUIRED: &str = "Connection ID required";
 /// Text for an `id` that nothing belongs to.
 pub(crate) const NO_CONNECTION: &str = "No Connection with that ID";
 /// Text for a connection that has another transport already.

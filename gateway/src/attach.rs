@@ -18,9 +18,12 @@ use crate::edge::{Bounds, Edge, End, Kind, Poll, Upward, UpwardError, event_stre
 use crate::forward::{Agreed, agree, failure, join, upgrade_key, upgrade_request};
 use crate::identity::{Admission, Credentials, Verdict};
 use crate::negotiate::seconds;
+use crate::metrics::Limit;
+use crate::observe::{Attached, connect_outcome, note_connection, transport};
 use crate::outbound;
 use crate::polling;
 use crate::query::Query;
+use crate::relay::Report;
 use crate::table::{EARLY_BYTES_MAX, Entry, State, TokenKey, Waiting};
 use crate::token::{Contents, HubDigest};
 use crate::visit::{Visit, wants_event_stream, wants_web_socket};
@@ -65,6 +68,32 @@ async fn dispatch(visit: &Visit, presented: Presented, request: Request<Incoming
         return not_here(&request);
     }
     let connects = *request.method() == Method::GET || *request.method() == Method::CONNECT;
+    let kind = match *request.method() {
+        _ if connects && wants_event_stream(request.headers()) => Some(Kind::EventStream),
+        _ if connects && wants_web_socket(&request) => Some(Kind::WebSocket),
+        Method::GET if entry.as_ref().is_none_or(|entry| matches!(*entry.state(), State::Waiting(_))) => {
+            Some(Kind::LongPolling)
+        }
+        _ => None,
+    };
+    let connection_id: Box<str> = entry.as_ref().map(|entry| entry.connection_id.clone()).unwrap_or_default();
+    let started = std::time::Instant::now();
+    let mut response = serve_by_method(visit, presented, entry, connects, request).await;
+    if let Some(kind) = kind {
+        let (outcome, took) = (connect_outcome(response.status()), started.elapsed());
+        visit.gate.metrics.connected(visit.route.name(), transport(kind), outcome, took);
+    }
+    note_connection(&mut response, &connection_id);
+    response
+}
+
+async fn serve_by_method(
+    visit: &Visit,
+    presented: Presented,
+    entry: Option<Arc<Entry>>,
+    connects: bool,
+    request: Request<Incoming>,
+) -> Response<Body> {
     match *request.method() {
         _ if connects && wants_event_stream(request.headers()) => attach_event_stream(visit, entry, request).await,
         _ if connects && wants_web_socket(&request) => attach_web_socket(visit, presented, entry, request).await,
@@ -143,7 +172,12 @@ async fn attach_web_socket(
             attaching.done = true;
             entry.set(State::WebSocket);
             let kept = Arc::clone(&entry);
-            let ended = move |_: &crate::relay::Report| kept.set(State::Finished);
+            let attached =
+                Attached::new(visit, Kind::WebSocket, share.backend().address, &*entry.connection_id);
+            let ended = move |report: &Report| {
+                kept.set(State::Finished);
+                attached.ended(report.outcome.into(), report.spoken, report.bytes);
+            };
             join(visit, client, agreed.hub, share, early_frames(&early), ended);
             agreed.response
         }
@@ -166,8 +200,7 @@ fn adopt(visit: &Visit, presented: &Presented) -> Option<Arc<Entry>> {
         hub_has_web_sockets: true,
         elsewhere: None,
     };
-    let (key, route) = (presented.key.clone(), Arc::clone(&visit.route));
-    Some(visit.gate.table.enter(key, route, visit.path.hub(), "", expires, waiting))
+    Some(visit.gate.table.enter(presented.key.clone(), visit.path.hub(), "", expires, waiting))
 }
 
 /// What was posted before the WebSocket came, as frames for the hub.
@@ -308,6 +341,7 @@ async fn attach_edge(visit: &Visit, entry: &Arc<Entry>, kind: Kind, request: Req
     }
     attaching.done = true;
     entry.set(State::Edge(Arc::clone(&edge)));
+    let attached = Attached::new(visit, kind, waiting.share.backend().address, &*entry.connection_id);
     let (reader, share, kept) = (Arc::clone(&edge), waiting.share, Arc::clone(entry));
     tokio::spawn(async move {
         read_hub(Arc::clone(&reader), reading, ahead).await;
@@ -316,7 +350,8 @@ async fn attach_edge(visit: &Visit, entry: &Arc<Entry>, kind: Kind, request: Req
         if kind == Kind::EventStream {
             kept.set(State::Finished);
         }
-        tracing::debug!(transport = kind.name(), spoken = reader.spoken().name(), "a connection's hub side has ended");
+        let end = reader.ended().unwrap_or(End::HubLost);
+        attached.ended(end.into(), reader.spoken(), reader.bytes());
     });
     Ok(edge)
 }
@@ -449,6 +484,7 @@ async fn post(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incomin
     let Some(entry) = entry else { return answer::no_connection() };
     let limit = visit.live.config.limits.post_bytes_max as u64;
     if http_body::Body::size_hint(request.body()).lower() > limit {
+        visit.gate.metrics.limit_reached(Limit::PostBytes);
         let mut response = answer::empty(StatusCode::BAD_REQUEST);
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         return response;

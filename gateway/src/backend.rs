@@ -173,8 +173,6 @@ impl Backend {
 /// Servers that serve the same hubs.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    /// The name in the configuration.
-    pub(crate) name: Box<str>,
     /// Whether `Host` is the client's (rule B3).
     pub(crate) pass_host: bool,
     backends: ArcSwap<Vec<Arc<Backend>>>,
@@ -182,8 +180,8 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A pool without backends; [`Pool::set`] gives it some.
-    pub(crate) fn new(name: impl Into<Box<str>>, pass_host: bool) -> Self {
-        Self { name: name.into(), pass_host, backends: ArcSwap::default() }
+    pub(crate) fn new(pass_host: bool) -> Self {
+        Self { pass_host, backends: ArcSwap::default() }
     }
 
     /// The backends there are.

@@ -8,6 +8,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
+use crate::observe::Followed;
+
 /// Why a body ended early; the transport cuts the message off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
@@ -33,6 +35,8 @@ pub(crate) enum Body {
     Stream(Incoming),
     /// Bytes read ahead, then the rest as it comes.
     Resumed(Bytes, Incoming),
+    /// One of these whose end is told to the access log.
+    Followed(Box<Followed>),
     /// What a writer task sends; it holds at most one piece.
     Channel(mpsc::Receiver<Result<Bytes, BodyError>>),
 }
@@ -54,6 +58,7 @@ impl HttpBody for Body {
             Self::Stream(body) | Self::Resumed(_, body) => {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
             }
+            Self::Followed(followed) => followed.poll_frame(cx),
             Self::Channel(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(|piece| piece.map(Frame::data))),
         }
     }
@@ -64,6 +69,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Stream(body) => body.is_end_stream(),
             Self::Resumed(head, body) => head.is_empty() && body.is_end_stream(),
+            Self::Followed(followed) => followed.is_end_stream(),
             Self::Chunked(_) | Self::Channel(_) => false,
         }
     }
@@ -83,6 +89,7 @@ impl HttpBody for Body {
                 }
                 hint
             }
+            Self::Followed(followed) => followed.size_hint(),
             Self::Chunked(_) | Self::Channel(_) => SizeHint::default(),
         }
     }

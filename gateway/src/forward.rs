@@ -17,13 +17,19 @@ use crate::headers;
 use crate::io::Stream;
 use crate::link::Link;
 use crate::outbound;
-use crate::relay::{Ends, Relay, Surroundings};
+use crate::edge::Kind;
+use crate::observe::{Attached, connect_outcome, note_cause};
+use crate::relay::{Ends, Relay, Report, Surroundings};
 use crate::visit::{Visit, wants_event_stream, wants_web_socket};
 
 /// Passes a request on as it is.
 pub(crate) async fn forward(visit: &Visit, mut request: Request<Incoming>) -> Response<Body> {
     if wants_web_socket(&request) {
-        return forward_web_socket(visit, request).await;
+        let started = std::time::Instant::now();
+        let response = forward_web_socket(visit, request).await;
+        let (outcome, took) = (connect_outcome(response.status()), started.elapsed());
+        visit.gate.metrics.connected(visit.route.name(), crate::metrics::Transport::WebSockets, outcome, took);
+        return response;
     }
     if request.method() == Method::CONNECT {
         return answer::empty(StatusCode::METHOD_NOT_ALLOWED);
@@ -63,7 +69,17 @@ pub(crate) fn failure(visit: &Visit, error: &ExchangeError, event_stream: bool) 
         ExchangeError::NoBackend => StatusCode::SERVICE_UNAVAILABLE,
         ExchangeError::Connect(_) | ExchangeError::Broken(_) => StatusCode::BAD_GATEWAY,
     };
-    answer::gateway_error(status, visit.route.name())
+    let mut response = answer::gateway_error(status, visit.route.name());
+    note_cause(
+        &mut response,
+        match error {
+            ExchangeError::TimedOut => "backend timed out",
+            ExchangeError::NoBackend => "no backend",
+            ExchangeError::Connect(_) => "backend unreachable",
+            ExchangeError::Broken(_) => "backend broke off",
+        },
+    );
+    response
 }
 
 /// Sends a request to the least busy backend that can be reached; another one is tried only if nothing of it went out
@@ -196,7 +212,8 @@ async fn forward_web_socket(visit: &Visit, mut request: Request<Incoming>) -> Re
     match agree(visit, &backend, response, key.as_bytes(), to_http2).await {
         Ok(agreed) => {
             let share = backend.share();
-            let ended = |_: &crate::relay::Report| {};
+            let attached = Attached::new(visit, Kind::WebSocket, backend.address, "");
+            let ended = move |report: &Report| attached.ended(report.outcome.into(), report.spoken, report.bytes);
             join(visit, client, agreed.hub, share, bytes::Bytes::new(), ended);
             agreed.response
         }
@@ -211,7 +228,7 @@ pub(crate) fn join(
     hub: (Stream, bytes::Bytes),
     share: Share,
     early: bytes::Bytes,
-    ended: impl FnOnce(&crate::relay::Report) + Send + 'static,
+    ended: impl FnOnce(&Report) + Send + 'static,
 ) {
     let gate = Arc::clone(&visit.gate);
     let traffic = Arc::clone(&visit.route.traffic);
@@ -225,7 +242,7 @@ pub(crate) fn join(
         drop(gate);
         let relay = Relay::new(Ends { client, client_ahead, hub, hub_ahead, early }, around);
         let report = relay.await;
-        tracing::debug!(outcome = report.outcome.name(), spoken = report.spoken.name(), "a WebSocket has ended");
+        tracing::debug!(outcome = ?report.outcome, spoken = report.spoken.name(), "a WebSocket has ended");
         ended(&report);
         drop(share);
     });

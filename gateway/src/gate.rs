@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 
+use crate::access_log::AccessLog;
 use crate::cors::CorsMemory;
 use crate::identity::Fingerprints;
 use crate::link::{Clock, Links};
-use crate::live::{Live, Meters};
+use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::table::Table;
 
 /// Environment variable of a test switch: connects ignore which backend a token names, to show what it is good for.
@@ -26,7 +28,9 @@ pub(crate) struct Gate {
     /// Seconds since the start.
     pub(crate) clock: Arc<Clock>,
     /// Counters and gauges.
-    pub(crate) meters: Arc<dyn Meters>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Where access log lines go.
+    access_log: Option<AccessLog>,
     /// Client connections (TCP) open.
     pub(crate) tcp_connections: AtomicUsize,
     /// What backends let pages of other origins do.
@@ -45,7 +49,7 @@ impl Gate {
     ///
     /// # Errors
     /// The system gives no random numbers.
-    pub(crate) fn new(live: Live, meters: Arc<dyn Meters>) -> Result<Arc<Self>, crate::token::Error> {
+    pub(crate) fn new(live: Live, metrics: Arc<Metrics>) -> Result<Arc<Self>, crate::token::Error> {
         let ignore_token_backend = std::env::var_os(IGNORE_TOKEN_BACKEND).is_some();
         if ignore_token_backend {
             tracing::warn!("{IGNORE_TOKEN_BACKEND} is set: connects go to any backend and will fail");
@@ -53,13 +57,17 @@ impl Gate {
         let mut seed = [0; 8];
         let random = ring::rand::SystemRandom::new();
         ring::rand::SecureRandom::fill(&random, &mut seed).map_err(|_| crate::token::Error::NoRandomness)?;
+        let access_log = AccessLog::start(std::io::stderr())
+            .map_err(|error| tracing::warn!(%error, "there is no access log"))
+            .ok();
         let cors = CorsMemory::new(live.config.limits.cors_answers_max);
         Ok(Arc::new(Self {
             live: ArcSwap::from_pointee(live),
             table: Table::default(),
             links: Arc::default(),
             clock: Arc::default(),
-            meters,
+            metrics,
+            access_log,
             tcp_connections: AtomicUsize::new(0),
             cors,
             fingerprints: Fingerprints::new()?,
@@ -67,6 +75,18 @@ impl Gate {
             ignore_token_backend,
             chance: AtomicU64::new(u64::from_le_bytes(seed)),
         }))
+    }
+
+    /// Writes a line of the access log; never waits.
+    pub(crate) fn log(&self, line: String) {
+        if let Some(log) = &self.access_log {
+            log.write(line);
+        }
+    }
+
+    /// Lines of the access log that did not fit since the start.
+    pub(crate) fn log_lines_dropped(&self) -> u64 {
+        self.access_log.as_ref().map_or(0, AccessLog::dropped)
     }
 
     /// A number that is spread well and secret from nobody: for choices among equals and masking keys.

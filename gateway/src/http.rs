@@ -16,6 +16,7 @@ use crate::forward::forward;
 use crate::gate::Gate;
 use crate::headers;
 use crate::negotiate::negotiate;
+use crate::observe::{Watching, negotiate_outcome, note_cause};
 use crate::outbound;
 use crate::path::NormalPath;
 use crate::query::Query;
@@ -23,11 +24,23 @@ use crate::visit::{Client, Visit, wants_event_stream, wants_web_socket};
 
 /// Serves one request of a client.
 pub(crate) async fn serve(gate: Arc<Gate>, client: Arc<Client>, request: Request<Incoming>) -> Response<Body> {
-    let visit = match visit(gate, client, &request) {
-        Ok(visit) => visit,
-        Err(refusal) => return *refusal,
+    let watching = Watching::begin(&gate, client.peer.ip(), &request);
+    let metrics = Arc::clone(&gate.metrics);
+    let (found, mut response) = match visit(gate, client, &request) {
+        Ok(visit) => {
+            let response = route(&visit, request).await;
+            (Some(visit.route), response)
+        }
+        Err(mut refusal) => {
+            note_cause(&mut refusal, "no route, or not to be read in one way");
+            (None, *refusal)
+        }
     };
-    route(&visit, request).await
+    metrics.answered(found.as_ref().map(|route| route.name()), response.status());
+    if let Some(watching) = watching {
+        response = watching.follow(found.as_deref(), response);
+    }
+    response
 }
 
 /// Finds out what a request is about; the error is its answer.
@@ -76,6 +89,11 @@ async fn route(visit: &Visit, request: Request<Incoming>) -> Response<Body> {
         let hub = hub.to_owned();
         let origin = request.headers().get(ORIGIN).cloned();
         let mut response = negotiate(visit, &hub, request).await;
+        let granted = response.extensions().get::<crate::negotiate::Granted>().is_some();
+        if visit.route.knows_hub(&hub) {
+            let outcome = negotiate_outcome(response.status(), granted);
+            visit.gate.metrics.negotiated(visit.route.name(), outcome);
+        }
         if visit.route.config.cors.is_some() {
             outbound::apply_cors(visit, origin.as_ref(), &mut response);
         } else {

@@ -43,6 +43,7 @@ mod link;
 mod listen;
 mod live;
 mod negotiate;
+mod observe;
 mod outbound;
 mod polling;
 mod relay;

@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::metrics::counter::Counter;
-
 use crate::backend::{Backend, BackendMetrics, Origin, Pool, Terms, TlsClient};
 use crate::config::{self, Config, HostHeader, Scheme, ServerHost};
+use crate::metrics::Metrics;
 use crate::relay::Traffic;
 use crate::tls;
 use crate::token::TokenKeys;
@@ -72,16 +71,6 @@ struct LivePool {
     terms: Arc<Terms>,
 }
 
-/// Gives counters and gauges by label; the metrics module implements it over its registry.
-pub(crate) trait Meters: Send + Sync + std::fmt::Debug {
-    /// Those of a route.
-    fn route(&self, route: &str) -> Arc<Traffic>;
-    /// Those of a backend.
-    fn backend(&self, pool: &str, address: &str) -> BackendMetrics;
-    /// Names that could not be resolved.
-    fn resolve_failures(&self, pool: &str) -> Counter;
-}
-
 /// Why a configuration cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -98,7 +87,7 @@ impl Live {
     ///
     /// # Errors
     /// Certificates that cannot be read; no randomness.
-    pub(crate) fn build(config: Arc<Config>, before: Option<&Self>, meters: &dyn Meters) -> Result<Self, BuildError> {
+    pub(crate) fn build(config: Arc<Config>, before: Option<&Self>, metrics: &Metrics) -> Result<Self, BuildError> {
         let tokens = match before {
             Some(before) => before.tokens.reloaded(&config.token_keys)?,
             None => TokenKeys::new(&config.token_keys)?,
@@ -121,7 +110,7 @@ impl Live {
                 let live = Route {
                     config: Arc::clone(route),
                     pool: pool.map(|pool| Arc::clone(&pool.pool)),
-                    traffic: meters.route(&route.name),
+                    traffic: metrics.traffic(&route.name),
                     known_hubs: Mutex::default(),
                 };
                 (Arc::clone(&route.name), Arc::new(live))
@@ -133,11 +122,6 @@ impl Live {
     /// The running side of a configured route.
     pub(crate) fn route(&self, config: &config::Route) -> Option<&Arc<Route>> {
         self.routes.get(&config.name)
-    }
-
-    /// The running side of the route that a token names.
-    pub(crate) fn route_by_digest(&self, digest: config::Digest) -> Option<&Arc<Route>> {
-        self.config.routes.by_digest(digest).and_then(|route| self.route(route))
     }
 
     /// All pools.
@@ -177,9 +161,9 @@ impl Live {
     }
 
     /// Resolves all names; a name that fails keeps the addresses it had.
-    pub(crate) async fn resolve(&self, meters: &dyn Meters) {
+    pub(crate) async fn resolve(&self, metrics: &Metrics) {
         for pool in self.pools.values() {
-            pool.resolve(meters).await;
+            pool.resolve(metrics).await;
         }
     }
 }
@@ -192,11 +176,11 @@ impl LivePool {
             let name = config.verification.server_name.clone().unwrap_or_else(|| host.clone());
             tls.insert(host, Arc::new(tls::client(&config.verification, &name)?));
         }
-        let pool = Arc::new(Pool::new(&*config.name, config.host == HostHeader::Pass));
+        let pool = Arc::new(Pool::new(config.host == HostHeader::Pass));
         Ok(Self { config, pool, tls, terms })
     }
 
-    async fn resolve(&self, meters: &dyn Meters) {
+    async fn resolve(&self, metrics: &Metrics) {
         let before = self.pool.backends();
         let mut backends: Vec<Arc<Backend>> = Vec::new();
         for server in &self.config.servers {
@@ -206,7 +190,7 @@ impl LivePool {
                     Ok(addresses) => addresses.collect(),
                     Err(error) => {
                         tracing::warn!(pool = %self.config.name, %name, %error, "cannot resolve a server's name");
-                        meters.resolve_failures(&self.config.name).inc();
+                        metrics.resolve_failures(&self.config.name).inc();
                         let host = server.host_text();
                         before.iter().filter(|old| *old.origin.host == *host).map(|old| old.address).collect()
                     }
@@ -225,7 +209,7 @@ impl LivePool {
                         host: host.into(),
                         authority: server.authority().into(),
                     };
-                    let metrics = meters.backend(&self.config.name, &address.to_string());
+                    let metrics = metrics.backend_counters(&self.config.name, &address.to_string());
                     Arc::new(Backend::new(digest, address, origin, Arc::clone(&self.terms), metrics))
                 }));
             }

@@ -25,6 +25,8 @@ use crate::config::{Redirects, TransportName};
 use crate::cookie::HubCookies;
 use crate::forward::{exchange, failure};
 use crate::headers;
+use crate::metrics::Limit;
+use crate::observe::note_connection;
 use crate::outbound;
 use crate::query::{NegotiateVersion, Query};
 use crate::secret::Secret;
@@ -45,6 +47,10 @@ struct Answered {
     elsewhere: Option<Elsewhere>,
 }
 
+/// Marks an answer that opened a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Granted;
+
 /// What a client asked for, as far as its answer depends on it.
 #[derive(Debug, Clone, Copy)]
 struct Asked<'a> {
@@ -59,6 +65,7 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
     let limits = &visit.live.config.limits;
     if visit.gate.table.unattached() >= limits.unattached_tokens_max {
         tracing::warn!("limits.unattached_tokens_max is reached: negotiates are refused");
+        visit.gate.metrics.limit_reached(Limit::UnattachedTokens);
         return answer::gateway_error(StatusCode::SERVICE_UNAVAILABLE, visit.route.name());
     }
     let raw_query = request.uri().query().unwrap_or_default().to_owned();
@@ -251,7 +258,8 @@ fn grant(
     };
     let cross_origin = waiting.elsewhere.is_some();
     let expires = now.saturating_add(seconds(wait)).saturating_add(1);
-    visit.gate.table.enter(key, Arc::clone(&visit.route), hub, &negotiated.connection_id, expires, waiting);
+    visit.gate.table.enter(key, hub, &negotiated.connection_id, expires, waiting);
+    let connection_id = negotiated.connection_id.clone();
 
     negotiated.use_stateful_reconnect = false;
     if cross_origin {
@@ -275,6 +283,8 @@ fn grant(
     response.headers_mut().remove(CONTENT_LENGTH);
     response.headers_mut().remove(TRANSFER_ENCODING);
     outbound::set_affinity(visit, &backend, had_affinity, &mut response);
+    response.extensions_mut().insert(Granted);
+    note_connection(&mut response, &connection_id);
     response
 }
 

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use crate::backend::{Backend, Pool};
 use crate::body::Body;
 use crate::config::{Affinity, Digest};
+use crate::observe::note_backend;
 use crate::visit::Visit;
 use crate::{cookie, cors, headers};
 
@@ -51,7 +52,8 @@ pub(crate) fn address<B>(pool: &Pool, backend: &Backend, request: &mut Request<B
 }
 
 /// Makes a backend's answer ours.
-pub(crate) fn finish(visit: &Visit, _backend: &Backend, response: &mut Response<Body>) {
+pub(crate) fn finish(visit: &Visit, backend: &Backend, response: &mut Response<Body>) {
+    note_backend(response, backend.address);
     *response.version_mut() = Version::HTTP_11;
     headers::to_client(response.headers_mut());
     if visit.route.config.cors.is_some() {

@@ -85,21 +85,6 @@ pub(crate) enum Outcome {
     Drained,
 }
 
-impl Outcome {
-    /// The word in logs and metrics.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::ClientClosed => "client_closed",
-            Self::ClientLost => "client_lost",
-            Self::HubClosed => "hub_closed",
-            Self::HubLost => "hub_lost",
-            Self::ClientStuck => "client_stuck",
-            Self::Silent => "silent",
-            Self::Drained => "drained",
-        }
-    }
-}
-
 /// What a finished relay tells.
 #[derive(Debug)]
 pub(crate) struct Report {

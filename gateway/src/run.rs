@@ -3,21 +3,31 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{self, Readiness};
 use crate::attach;
-use crate::backend::BackendMetrics;
-use crate::config::Config;
+use crate::config::{Changes, Config};
 use crate::edge::End;
 use crate::gate::Gate;
 use crate::link::{Orders, SweepRules, sweep};
 use crate::listen::Bound;
-use crate::live::{BuildError, Live, Meters};
+use crate::live::{BuildError, Live};
+use crate::metrics::{Metrics, ReloadOutcome};
 use crate::negotiate::seconds;
-use crate::relay::Traffic;
 use crate::table::State;
 use crate::tls;
 
@@ -56,28 +66,11 @@ impl From<crate::token::Error> for StartError {
 #[derive(Debug)]
 pub struct Gateway {
     gate: Arc<Gate>,
-    listening: Vec<(SocketAddr, bool)>,
+    listening: Vec<Listening>,
+    admin: Option<SocketAddr>,
     accepting: CancellationToken,
     ticking: CancellationToken,
     tasks: JoinSet<()>,
-}
-
-/// Counters that nobody reads.
-#[derive(Debug)]
-struct Unread;
-
-impl Meters for Unread {
-    fn route(&self, _route: &str) -> Arc<Traffic> {
-        Arc::default()
-    }
-
-    fn backend(&self, _pool: &str, _address: &str) -> BackendMetrics {
-        BackendMetrics::default()
-    }
-
-    fn resolve_failures(&self, _pool: &str) -> prometheus_client::metrics::counter::Counter {
-        prometheus_client::metrics::counter::Counter::default()
-    }
 }
 
 impl Gateway {
@@ -86,13 +79,14 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]: certificates, addresses.
     pub async fn start(config: Arc<Config>) -> Result<Self, StartError> {
-        let meters: Arc<dyn Meters> = Arc::new(Unread);
-        let live = Live::build(Arc::clone(&config), None, &*meters)?;
+        let metrics = Arc::new(Metrics::new());
+        let live = Live::build(Arc::clone(&config), None, &metrics)?;
         if live.tokens.is_random() {
             tracing::info!("no token keys are set: connection tokens do not outlive this process");
         }
-        live.resolve(&*meters).await;
-        let gate = Gate::new(live, meters)?;
+        live.resolve(&metrics).await;
+        metrics.reloaded(ReloadOutcome::Ok, SystemTime::now());
+        let gate = Gate::new(live, metrics)?;
         let (accepting, ticking) = (CancellationToken::new(), CancellationToken::new());
         let mut bound = Vec::new();
         for listener in &config.listeners {
@@ -100,35 +94,87 @@ impl Gateway {
             let found = Bound::bind(listener.address, listener.http2, tls);
             bound.push(found.map_err(|source| StartError::Bind { address: listener.address, source })?);
         }
-        let listening = bound.iter().map(|listener| (listener.address, listener.tls.load().is_some())).collect();
         let mut tasks = JoinSet::new();
+        let admin = match &config.admin {
+            None => None,
+            Some(admin) => {
+                let bound = TcpListener::bind(admin.address).await;
+                let listener = bound.map_err(|source| StartError::Bind { address: admin.address, source })?;
+                let address = listener.local_addr().unwrap_or(admin.address);
+                tasks.spawn(serve_admin(listener, Arc::clone(&gate), ticking.clone()));
+                Some(address)
+            }
+        };
+        let listening = bound
+            .iter()
+            .zip(&config.listeners)
+            .map(|(bound, configured)| Listening {
+                address: bound.address,
+                configured: configured.address,
+                tls: Arc::clone(&bound.tls),
+            })
+            .collect();
         for listener in bound {
             tasks.spawn(listener.serve(Arc::clone(&gate), accepting.clone()));
         }
         tasks.spawn(tick(Arc::clone(&gate), ticking.clone()));
-        Ok(Self { gate, listening, accepting, ticking, tasks })
+        Ok(Self { gate, listening, admin, accepting, ticking, tasks })
     }
 
     /// Where it listens, as URLs, in the order of the configuration.
     pub fn urls(&self) -> impl Iterator<Item = String> {
-        self.listening.iter().map(|(address, secure)| format!("http{}://{address}", if *secure { "s" } else { "" }))
+        self.listening.iter().map(|listening| {
+            let secure = if listening.tls.load().is_some() { "s" } else { "" };
+            format!("http{secure}://{}", listening.address)
+        })
     }
 
     /// Where it listens, in the order of the configuration.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listening.iter().map(|(address, _)| *address)
+        self.listening.iter().map(|listening| listening.address)
     }
 
-    /// Swaps in another configuration; connections that live keep their route (rule G2).
+    /// Where health and metrics are, if anywhere.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Swaps in another configuration; connections that live keep their route (rule G2). Certificates are read again.
     ///
     /// # Errors
     /// What is wrong with the new one; the old one stays.
-    pub async fn reload(&self, config: Arc<Config>) -> Result<(), BuildError> {
+    pub async fn reload(&self, config: Arc<Config>) -> Result<Changes, BuildError> {
+        let result = self.swap(config).await;
+        let outcome = if result.is_ok() { ReloadOutcome::Ok } else { ReloadOutcome::Refused };
+        self.gate.metrics.reloaded(outcome, SystemTime::now());
+        result
+    }
+
+    /// Notes a reload that failed before there was a configuration to swap in.
+    pub fn reload_refused(&self) {
+        self.gate.metrics.reloaded(ReloadOutcome::Refused, SystemTime::now());
+    }
+
+    async fn swap(&self, config: Arc<Config>) -> Result<Changes, BuildError> {
         let before = self.gate.live.load_full();
-        let live = Live::build(config, Some(&before), &*self.gate.meters)?;
-        live.resolve(&*self.gate.meters).await;
+        let live = Live::build(Arc::clone(&config), Some(&before), &self.gate.metrics)?;
+        let mut certificates = Vec::new();
+        for listening in &self.listening {
+            let configured = config.listeners.iter().find(|listener| listener.address == listening.configured);
+            // Clear text and TLS do not change places without a restart.
+            if let (Some(listener), true) = (configured, listening.tls.load().is_some())
+                && let Some(tls) = tls::server(listener)?
+            {
+                certificates.push((listening, tls));
+            }
+        }
+        live.resolve(&self.gate.metrics).await;
+        for (listening, tls) in certificates {
+            listening.tls.store(Some(tls));
+        }
+        let changes = Changes::between(&before.config, &config);
         self.gate.live.store(Arc::new(live));
-        Ok(())
+        Ok(changes)
     }
 
     /// Ends in good order (rule F4): not ready at once, accepting for `shutdown_delay`, then paced Closes until
@@ -143,6 +189,55 @@ impl Gateway {
         self.ticking.cancel();
         self.tasks.shutdown().await;
     }
+}
+
+/// A listener that is bound.
+#[derive(Debug)]
+struct Listening {
+    address: SocketAddr,
+    /// As the configuration names it, where port 0 means a free one.
+    configured: SocketAddr,
+    tls: Arc<ArcSwapOption<ServerConfig>>,
+}
+
+/// Serves health and metrics on a listener of its own (rule G6).
+async fn serve_admin(listener: TcpListener, gate: Arc<Gate>, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((tcp, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let gate = Arc::clone(&gate);
+        tokio::spawn(async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let gate = Arc::clone(&gate);
+                async move {
+                    let answer = admin::answer(request.method(), request.uri().path(), readiness(&gate), || {
+                        gate.metrics.encode()
+                    });
+                    Ok::<_, std::convert::Infallible>(answer.map(|text| Full::new(Bytes::from(text))))
+                }
+            });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+            if let Err(error) = builder.serve_connection(TokioIo::new(tcp), service).await {
+                tracing::debug!(%error, "an admin connection ended");
+            }
+        });
+    }
+}
+
+fn readiness(gate: &Gate) -> Readiness {
+    if gate.stopping.load(Relaxed) {
+        return Readiness::Stopping;
+    }
+    let live = gate.live.load();
+    let asks = live.config.admin.as_ref().is_some_and(|admin| admin.ready_needs_backends);
+    if asks && !live.pools().all(|pool| pool.any_up()) { Readiness::NoBackend } else { Readiness::Ready }
 }
 
 /// Once a second: the clock, time-outs, abandoned connections, idle backend connections, names.
@@ -170,12 +265,24 @@ async fn tick(gate: Arc<Gate>, stop: CancellationToken) {
         gate.table.sweep(now);
         attach::reap(&gate);
         live.pools().for_each(|pool| pool.sweep_idle());
+        count(&gate);
         if now.saturating_sub(resolved_at) >= seconds(timeouts.backend_resolve_interval) {
             resolved_at = now;
             let gate = Arc::clone(&gate);
-            tokio::spawn(async move { live.resolve(&*gate.meters).await });
+            tokio::spawn(async move { live.resolve(&gate.metrics).await });
         }
     }
+}
+
+/// Sets the gauges that are cheaper to count once a second than to keep.
+fn count(gate: &Gate) {
+    let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let metrics = &gate.metrics;
+    metrics.client_sockets.set(gauge(gate.tcp_connections.load(Relaxed) + gate.links.len()));
+    metrics.unattached_tokens.set(gauge(gate.table.unattached()));
+    metrics.buffered_bytes.set(i64::try_from(attach::waiting_bytes(gate)).unwrap_or(i64::MAX));
+    let dropped = gate.log_lines_dropped();
+    metrics.access_log_dropped.inc_by(dropped.saturating_sub(metrics.access_log_dropped.get()));
 }
 
 /// Ends all connections one after the other over half of the time there is, so that clients do not come back at once.

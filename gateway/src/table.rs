@@ -13,7 +13,6 @@ use tokio::sync::Notify;
 use crate::backend::{HubHttp, Share};
 use crate::cookie::HubCookies;
 use crate::edge::Edge;
-use crate::live::Route;
 use crate::negotiate::Elsewhere;
 use crate::secret::Secret;
 use crate::token::TokenId;
@@ -33,8 +32,6 @@ pub(crate) const EARLY_BYTES_MAX: usize = 65_535;
 /// A negotiated connection.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// The route it was negotiated on.
-    pub(crate) route: Arc<Route>,
     /// The hub path in the form that is compared (rule A3).
     pub(crate) path: Box<str>,
     /// The public id, for logs.
@@ -105,14 +102,12 @@ impl Table {
     pub(crate) fn enter(
         &self,
         key: TokenKey,
-        route: Arc<Route>,
         path: &str,
         connection_id: &str,
         expires: u32,
         waiting: Waiting,
     ) -> Arc<Entry> {
         let entry = Arc::new(Entry {
-            route,
             path: path.into(),
             connection_id: connection_id.into(),
             expires,
@@ -132,11 +127,6 @@ impl Table {
     /// How many negotiated connections have no transport yet.
     pub(crate) fn unattached(&self) -> usize {
         self.unattached.load(Relaxed)
-    }
-
-    /// How many connections it knows.
-    pub(crate) fn len(&self) -> usize {
-        self.entries().len()
     }
 
     /// Takes a connection out of the waiting ones for a transport of that kind.

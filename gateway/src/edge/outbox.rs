@@ -21,20 +21,6 @@ pub(crate) enum End {
     Drained,
 }
 
-impl End {
-    /// The word in logs and metrics.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::HubClosed => "hub_closed",
-            Self::HubLost => "hub_lost",
-            Self::ClientClosed => "client_closed",
-            Self::ClientGone => "client_lost",
-            Self::Refused => "refused",
-            Self::Drained => "drained",
-        }
-    }
-}
-
 /// What a look into the outbox gave.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {

@@ -6,12 +6,10 @@
 
 use std::sync::Arc;
 
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::{Metrics, Protocol, Transport};
 use crate::backend;
-use crate::live::Meters;
 use crate::relay::Traffic;
 
 /// Transports in the order of [`Traffic::speaking`].
@@ -21,9 +19,10 @@ const TRANSPORTS: [Transport; 3] = [Transport::WebSockets, Transport::ServerSent
 const PROTOCOLS: [Protocol; 5] =
     [Protocol::Unknown, Protocol::Json, Protocol::MessagePack, Protocol::Other, Protocol::Opaque];
 
-impl Meters for Metrics {
-    fn route(&self, route: &str) -> Arc<Traffic> {
-        let handles = Metrics::route(self, route);
+impl Metrics {
+    /// The handles of a route's relays and event streams.
+    pub(crate) fn traffic(&self, route: &str) -> Arc<Traffic> {
+        let handles = self.route(route);
         let speaking: [[Gauge; 5]; 3] =
             TRANSPORTS.map(|transport| PROTOCOLS.map(|protocol| self.connections(route, transport, protocol)));
         Arc::new(Traffic {
@@ -35,17 +34,14 @@ impl Meters for Metrics {
         })
     }
 
-    fn backend(&self, pool: &str, address: &str) -> backend::BackendMetrics {
-        let handles = Metrics::backend(self, pool, address);
+    /// The handles of a server in a pool.
+    pub(crate) fn backend_counters(&self, pool: &str, address: &str) -> backend::BackendMetrics {
+        let handles = self.backend(pool, address);
         backend::BackendMetrics {
             up: handles.up,
             connections: handles.connections,
             connect_failures: handles.connect_failures,
         }
-    }
-
-    fn resolve_failures(&self, pool: &str) -> Counter {
-        Metrics::resolve_failures(self, pool)
     }
 }
 
@@ -61,7 +57,7 @@ mod tests {
         assert_eq!(kinds.map(Kind::name), TRANSPORTS.map(Transport::as_str));
         assert_eq!(Spoken::ALL.map(Spoken::name), PROTOCOLS.map(Protocol::as_str));
         let metrics = Metrics::new();
-        let traffic = Meters::route(&metrics, "chat");
+        let traffic = metrics.traffic( "chat");
         for kind in kinds {
             for spoken in Spoken::ALL {
                 let gauge = traffic.speaking(spoken, kind);
@@ -78,9 +74,9 @@ mod tests {
     #[test]
     fn er_g5_a_reload_counts_on() {
         let metrics = Metrics::new();
-        Meters::route(&metrics, "chat").hub_bytes.inc_by(3);
-        Meters::route(&metrics, "chat").hub_bytes.inc_by(4);
-        Meters::backend(&metrics, "app", "10.0.0.1:1").connect_failures.inc();
+        metrics.traffic( "chat").hub_bytes.inc_by(3);
+        metrics.traffic( "chat").hub_bytes.inc_by(4);
+        metrics.backend_counters( "app", "10.0.0.1:1").connect_failures.inc();
         Meters::resolve_failures(&metrics, "app").inc();
         let text = metrics.encode();
         for line in [

@@ -23,9 +23,6 @@ pub(crate) enum Spoken {
 }
 
 impl Spoken {
-    /// All values, in the order of [`Spoken::index`].
-    pub(crate) const ALL: [Self; 5] = [Self::Unknown, Self::Json, Self::MessagePack, Self::Other, Self::Opaque];
-
     /// The word in logs and metrics, from a closed list (rule G5).
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -35,11 +32,6 @@ impl Spoken {
             Self::Other => "other",
             Self::Opaque => "opaque",
         }
-    }
-
-    /// Place in [`Spoken::ALL`].
-    pub(crate) fn index(self) -> usize {
-        self as usize
     }
 
     /// What a handshake request's protocol name stands for.
