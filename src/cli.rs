@@ -26,6 +26,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs the gateway before embedded hubs, with a page to try every transport.
+    Demo(crate::demo::DemoArgs),
     /// Runs the gateway.
     ///
     /// Quick use fronts every hub of some servers:
@@ -91,6 +93,7 @@ pub(crate) fn run() -> ExitCode {
     };
     match cli.command {
         Command::Serve(args) => serve_command(&args),
+        Command::Demo(args) => in_runtime(0, crate::demo::run(&args)),
         Command::Hub(args) => hub_command(&args),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
         Command::Config(ConfigCommand::Default) => {

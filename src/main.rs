@@ -1,6 +1,7 @@
 //! The `hubgate` command: dispatch, and nothing else.
 
 mod cli;
+mod demo;
 mod serve;
 
 use std::process::ExitCode;
