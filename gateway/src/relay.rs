@@ -142,6 +142,8 @@ pub(crate) struct Relay {
     spoken: Spoken,
     phase: Phase,
     draining: bool,
+    /// The client's close frame came before the hub's.
+    client_closed_first: bool,
     listening: bool,
     bytes: (u64, u64),
 }
@@ -162,6 +164,7 @@ impl Relay {
             spoken: Spoken::Unknown,
             phase: Phase::Open,
             draining: false,
+            client_closed_first: false,
             listening: false,
             bytes: (0, 0),
         };
@@ -194,6 +197,7 @@ impl Relay {
                 peek.see(header, payload, offset);
             }
         });
+        self.client_closed_first |= self.up.saw_close_frame && !self.down.saw_close_frame;
         if messages > 0 {
             self.around.traffic.client_messages.inc_by(messages);
         }
@@ -341,6 +345,9 @@ impl Relay {
                 Poll::Ready(_) => self.down.shut = true,
             }
         }
+        if self.up.saw_close_frame {
+            return Poll::Ready(outcome);
+        }
         loop {
             match self.up.discard(cx, &mut self.client) {
                 Poll::Pending => return Poll::Pending,
@@ -352,6 +359,15 @@ impl Relay {
                 }
                 Poll::Ready(None) => return Poll::Ready(outcome),
             }
+        }
+    }
+
+    /// How a relay ended whose client is no longer there.
+    fn client_left(&self) -> Outcome {
+        match (self.up.saw_close_frame, self.client_closed_first) {
+            (false, _) => Outcome::ClientLost,
+            (true, true) => Outcome::ClientClosed,
+            (true, false) => Outcome::HubClosed,
         }
     }
 
@@ -373,17 +389,15 @@ impl Relay {
         match self.pump_down(cx) {
             Poll::Ready(Stop::SourceEnded { lost }) => {
                 if self.down.saw_close_frame {
-                    self.part(Outcome::HubClosed);
+                    let first = self.client_closed_first;
+                    self.part(if first { Outcome::ClientClosed } else { Outcome::HubClosed });
                 } else {
                     tracing::debug!(lost, "the hub's connection ended without a close frame");
                     self.part(Outcome::HubLost);
                 }
                 return Poll::Pending;
             }
-            Poll::Ready(Stop::SinkFailed) => {
-                let outcome = if self.up.saw_close_frame { Outcome::ClientClosed } else { Outcome::ClientLost };
-                return Poll::Ready(outcome);
-            }
+            Poll::Ready(Stop::SinkFailed) => return Poll::Ready(self.client_left()),
             Poll::Pending => {}
         }
         if self.draining && self.phase == Phase::Open && self.down.tracker.at_message_boundary() {
@@ -392,12 +406,11 @@ impl Relay {
         }
         match up {
             Poll::Ready(Stop::SourceEnded { lost }) => {
-                let closed = self.up.saw_close_frame;
-                if lost && !closed {
+                if lost && !self.up.saw_close_frame {
                     self.hub.reset_on_close();
                 }
                 let _best_effort = Pin::new(&mut self.hub).poll_shutdown(cx);
-                Poll::Ready(if closed { Outcome::ClientClosed } else { Outcome::ClientLost })
+                Poll::Ready(self.client_left())
             }
             // The hub may have said why before it stopped reading: its last bytes still come.
             Poll::Ready(Stop::SinkFailed) | Poll::Pending => Poll::Pending,
