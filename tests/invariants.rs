@@ -76,17 +76,25 @@ fn violations(source: &str) -> Vec<&str> {
         .collect()
 }
 
+/// The sources that are shipped: all but modules of unit tests in files of their own.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !is_unit_test(&path) {
             found.push(path);
         }
     }
     found
+}
+
+/// Whether a file is a `tests` module that its parent compiles for tests only.
+fn is_unit_test(path: &Path) -> bool {
+    let parent = path.parent().map(|folder| folder.with_extension("rs"));
+    let is_tests = path.file_stem().is_some_and(|stem| stem == "tests");
+    is_tests && parent.is_some_and(|parent| parent.exists() && read(&parent).contains("#[cfg(test)]\nmod tests;"))
 }
 
 #[test]
