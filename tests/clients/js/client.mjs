@@ -9,6 +9,10 @@ const cell = JSON.parse(process.argv[2]);
 const require = createRequire(cell.module);
 const answers = createInterface({ input: process.stdin });
 
+// HUBGATE_CLIENT_LOG=1 adds the client's own log since the last step to the report of a step that failed.
+const logged = [];
+const logger = process.env.HUBGATE_CLIENT_LOG ? { log: (level, text) => logged.push(`${Date.now() % 100000} ${level} ${text}`) } : undefined;
+
 const report = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 /** Asks the runner to reset the connections of `cutBase`; ends when it says that it did. */
@@ -23,7 +27,11 @@ await runCell({
   signalR: require('@microsoft/signalr'),
   msgpack: cell.protocol === 'messagepack' ? require('@microsoft/signalr-protocol-msgpack') : null,
   cell,
-  report,
+  report(line) {
+    report(line.error && logger ? { ...line, error: `${line.error}\n${logged.join('\n')}` } : line);
+    logged.length = 0;
+  },
+  logger,
   cut,
   lacks: cell.lacks,
   hidesConnectionId: cell.hidesConnectionId,
