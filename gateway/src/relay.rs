@@ -440,3 +440,6 @@ impl Drop for Relay {
         self.around.traffic.speaking(self.spoken, Kind::WebSocket).dec();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ mod tests {
         metrics.traffic( "chat").hub_bytes.inc_by(3);
         metrics.traffic( "chat").hub_bytes.inc_by(4);
         metrics.backend_counters( "app", "10.0.0.1:1").connect_failures.inc();
-        Meters::resolve_failures(&metrics, "app").inc();
+        metrics.resolve_failures("app").inc();
         let text = metrics.encode();
         for line in [
             "hubgate_connection_bytes_total{route=\"chat\",direction=\"to_client\"} 7",

@@ -23,6 +23,10 @@ pub(crate) enum Spoken {
 }
 
 impl Spoken {
+    /// All values, in the order in which gauges are kept.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 5] = [Self::Unknown, Self::Json, Self::MessagePack, Self::Other, Self::Opaque];
+
     /// The word in logs and metrics, from a closed list (rule G5).
     pub(crate) fn name(self) -> &'static str {
         match self {
