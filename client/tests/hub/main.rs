@@ -1,4 +1,5 @@
-//! The client against the embedded hub: calls, streams, client results, reconnect, misbehaviour.
+//! The client against the embedded hub: calls, streams, client results, reconnect, misbehaviour; and through the gateway, which adds
+//! the transports that the embedded hub has not.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,3 +12,4 @@
 mod calls;
 mod lifecycle;
 mod support;
+mod through_gateway;
