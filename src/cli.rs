@@ -6,10 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use hubgate_gateway::config::{Config, Environment, Log, LogFormat};
-use tracing_subscriber::EnvFilter;
+use hubgate_gateway::config::{Config, Environment, Log};
 
-use crate::serve;
+use crate::{log, serve};
 
 /// Exit code: usage or configuration.
 pub(crate) const EXIT_USAGE: u8 = 2;
@@ -83,10 +82,8 @@ pub(crate) fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let asked = matches!(
-                error.kind(),
-                clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion
-            );
+            let asked =
+                matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
             let _broken_pipe = error.print();
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
         }
@@ -112,7 +109,7 @@ fn serve_command(args: &ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return complain(&error),
     };
-    start_log(&config.log);
+    log::start(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -121,7 +118,7 @@ fn serve_command(args: &ServeArgs) -> ExitCode {
 }
 
 fn hub_command(args: &hubgate_fixtures::cli::HubArgs) -> ExitCode {
-    start_log(&Log::default());
+    log::start(&Log::default());
     in_runtime(0, async {
         match hubgate_fixtures::cli::run_hub(args, serve::told_to_stop()).await {
             Ok(()) => ExitCode::SUCCESS,
@@ -152,16 +149,6 @@ pub(crate) fn complain(error: &dyn std::error::Error) -> ExitCode {
         source = cause.source();
     }
     ExitCode::from(EXIT_USAGE)
-}
-
-/// Logs to standard error; `HUBGATE_LOG` overrides the level, also by module (`hubgate_gateway::relay=trace`).
-pub(crate) fn start_log(log: &Log) {
-    let filter = EnvFilter::try_from_env("HUBGATE_LOG").unwrap_or_else(|_| EnvFilter::new(log.level.as_str()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => builder.json().init(),
-    }
 }
 
 /// Runs a future on as many threads as wanted.

@@ -8,7 +8,8 @@ use hubgate_fixtures::demo;
 use hubgate_gateway::Gateway;
 use hubgate_gateway::config::{Config, Environment};
 
-use crate::cli::{complain, start_log};
+use crate::cli::complain;
+use crate::log;
 use crate::serve::told_to_stop;
 
 /// What `hubgate demo` takes.
@@ -51,7 +52,7 @@ pub(crate) async fn run(args: &DemoArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return complain(&error),
     };
-    start_log(&config.log);
+    log::start(&config.log);
     let gateway = match Gateway::start(Arc::new(config)).await {
         Ok(gateway) => gateway,
         Err(error) => return complain(&error),
@@ -64,7 +65,10 @@ pub(crate) async fn run(args: &DemoArgs) -> ExitCode {
             println!("  Watch    http://{admin}/metrics   while you do.");
         }
         println!("  Connect  any SignalR client to {url}/contract (methods: docs/guide/contract-hub.md).");
-        println!("  Next     hubgate serve --listen {url_host} --backend http://127.0.0.1:5000", url_host = args.listen);
+        println!(
+            "  Next     hubgate serve --listen {url_host} --backend http://127.0.0.1:5000",
+            url_host = args.listen
+        );
         println!("           puts the gateway before your own application.");
         println!();
         println!("Ctrl-C ends it.");

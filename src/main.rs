@@ -2,6 +2,7 @@
 
 mod cli;
 mod demo;
+mod log;
 mod serve;
 
 use std::process::ExitCode;

@@ -78,7 +78,8 @@ async fn reload(args: &ServeArgs, gateway: &Gateway) {
 
 /// Resolves at SIGTERM or SIGINT.
 pub(crate) async fn told_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

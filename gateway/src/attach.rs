@@ -17,8 +17,8 @@ use crate::body::Body;
 use crate::edge::{Bounds, Edge, End, Kind, Poll, Upward, UpwardError, event_stream, read_hub};
 use crate::forward::{Agreed, agree, failure, join, upgrade_key, upgrade_request};
 use crate::identity::{Admission, Credentials, Verdict};
-use crate::negotiate::seconds;
 use crate::metrics::Limit;
+use crate::negotiate::seconds;
 use crate::observe::{Attached, connect_outcome, note_connection, transport};
 use crate::outbound;
 use crate::polling;
@@ -172,8 +172,7 @@ async fn attach_web_socket(
             attaching.done = true;
             entry.set(State::WebSocket);
             let kept = Arc::clone(&entry);
-            let attached =
-                Attached::new(visit, Kind::WebSocket, share.backend().address, &*entry.connection_id);
+            let attached = Attached::new(visit, Kind::WebSocket, share.backend().address, &*entry.connection_id);
             let ended = move |report: &Report| {
                 kept.set(State::Finished);
                 attached.ended(report.outcome.into(), report.spoken, report.bytes);
@@ -224,8 +223,11 @@ async fn connect(
     to_http2: bool,
 ) -> Result<(Waiting, Agreed), Box<Response<Body>>> {
     let raw_query = request.uri().query().unwrap_or_default().to_owned();
-    let query = Query::new(&raw_query)
-        .edited(&[("id", Some(waiting.hub_token.expose())), ("useStatefulReconnect", None), ("webTransport", None)]);
+    let query = Query::new(&raw_query).edited(&[
+        ("id", Some(waiting.hub_token.expose())),
+        ("useStatefulReconnect", None),
+        ("webTransport", None),
+    ]);
     let event_stream = wants_event_stream(request.headers());
     upgrade_request(visit, &mut request, &query, key, true);
     if let Some(elsewhere) = &waiting.elsewhere {
@@ -233,11 +235,11 @@ async fn connect(
     }
     waiting.cookies.add_to(request.headers_mut());
     let mut backend = Arc::clone(waiting.share.backend());
-    if visit.gate.ignore_token_backend {
-        if let Some(any) = visit.route.pool.as_ref().and_then(|pool| pool.choose(&[], visit.gate.chance())) {
-            waiting.held = None;
-            backend = any;
-        }
+    if visit.gate.ignore_token_backend
+        && let Some(any) = visit.route.pool.as_ref().and_then(|pool| pool.choose(&[], visit.gate.chance()))
+    {
+        waiting.held = None;
+        backend = any;
     }
     if let Some(pool) = &visit.route.pool {
         outbound::address(pool, &backend, &mut request);
@@ -310,7 +312,12 @@ async fn send(
 }
 
 /// Attaches an event stream or the first poll: reaches the hub, starts reading it.
-async fn attach_edge(visit: &Visit, entry: &Arc<Entry>, kind: Kind, request: Request<Incoming>) -> Result<Arc<Edge>, Response<Body>> {
+async fn attach_edge(
+    visit: &Visit,
+    entry: &Arc<Entry>,
+    kind: Kind,
+    request: Request<Incoming>,
+) -> Result<Arc<Edge>, Response<Body>> {
     let waiting = take(visit, entry, kind)?;
     let mut attaching = Attaching { entry, done: false };
     let credentials = credentials(visit, &request);
@@ -334,10 +341,10 @@ async fn attach_edge(visit: &Visit, entry: &Arc<Entry>, kind: Kind, request: Req
     // A hub elsewhere knows the redirect's token, not the client's credentials.
     let judge = waiting.elsewhere.is_none().then_some(backend);
     let edge = Edge::new(kind, bounds, upward, admission, judge, traffic, clock);
-    if !waiting.early.is_empty() {
-        if let Ok(mut sending) = edge.sending().await {
-            let _noticed_by_the_reader = sending.pass(waiting.early.clone().freeze()).await;
-        }
+    if !waiting.early.is_empty()
+        && let Ok(mut sending) = edge.sending().await
+    {
+        let _noticed_by_the_reader = sending.pass(waiting.early.clone().freeze()).await;
     }
     attaching.done = true;
     entry.set(State::Edge(Arc::clone(&edge)));
@@ -557,7 +564,11 @@ async fn send_up(visit: &Visit, edge: &Edge, ahead: Bytes, request: Request<Inco
     let broken = loop {
         match pace.next(&mut body).await {
             Some(Ok(data)) => gathered.extend_from_slice(&data),
-            Some(Err(())) => break true,
+            Some(Err(Unread::TooSlow)) => {
+                visit.gate.metrics.limit_reached(Limit::BodyRate);
+                break true;
+            }
+            Some(Err(Unread::Broken)) => break true,
             None => break false,
         }
         if gathered.len() >= PIECE_BYTES
@@ -580,6 +591,15 @@ fn unsendable(edge: &Edge, error: &UpwardError) -> Response<Body> {
         }
         _ => answer::empty(StatusCode::NOT_FOUND),
     }
+}
+
+/// Why a body was not read to its end.
+#[derive(Debug, Clone, Copy)]
+enum Unread {
+    /// It came slower than `limits.body_rate_min`.
+    TooSlow,
+    /// Its framing is wrong, or the client left.
+    Broken,
 }
 
 /// Reads a body and gives up on one that comes too slowly (rule F2).
@@ -607,12 +627,12 @@ impl Pace {
         self.since + self.grace + std::time::Duration::from_secs(earned)
     }
 
-    async fn next(&mut self, body: &mut Incoming) -> Option<Result<Bytes, ()>> {
+    async fn next(&mut self, body: &mut Incoming) -> Option<Result<Bytes, Unread>> {
         loop {
             let frame = match tokio::time::timeout_at(self.deadline(), body.frame()).await {
-                Err(_) => return Some(Err(())),
+                Err(_) => return Some(Err(Unread::TooSlow)),
                 Ok(None) => return None,
-                Ok(Some(Err(_))) => return Some(Err(())),
+                Ok(Some(Err(_))) => return Some(Err(Unread::Broken)),
                 Ok(Some(Ok(frame))) => frame,
             };
             if let Ok(data) = frame.into_data() {

@@ -27,8 +27,8 @@ pub(crate) use self::poll::Poll;
 pub(crate) use self::stream::event_stream;
 pub(crate) use self::upward::{Upward, UpwardError};
 
-use crate::identity::Admission;
 use crate::backend::Backend;
+use crate::identity::Admission;
 use crate::link::Clock;
 use crate::relay::{Spoken, Traffic};
 
@@ -169,6 +169,8 @@ impl Edge {
     /// Puts one whole message or unit into the outbox.
     pub(crate) fn deliver(&self, unit: &[u8]) {
         self.bytes_out.fetch_add(unit.len() as u64, Relaxed);
+        self.traffic.hub_bytes.inc_by(unit.len() as u64);
+        self.traffic.reframed_messages.inc();
         self.outbox().push(unit);
         self.out_ready.notify_waiters();
     }
@@ -188,7 +190,8 @@ impl Edge {
                 if discard {
                     outbox.clear();
                 }
-                if let (Some((_, message)), true, false) = (self.spoken().farewell(), outbox.handshaken, outbox.closed) {
+                if let (Some((_, message)), true, false) = (self.spoken().farewell(), outbox.handshaken, outbox.closed)
+                {
                     outbox.push(message);
                 }
                 outbox.end(end, false);

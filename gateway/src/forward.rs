@@ -3,6 +3,7 @@
 //! Also what the gateway has no answer of its own for: a hub answers wrong verbs, unknown ids and missing users itself.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -13,12 +14,12 @@ use hyper::upgrade::OnUpgrade;
 use crate::answer;
 use crate::backend::{Backend, ExchangeError, Failed, HubHttp, Share};
 use crate::body::Body;
+use crate::edge::Kind;
 use crate::headers;
 use crate::io::Stream;
 use crate::link::Link;
-use crate::outbound;
-use crate::edge::Kind;
 use crate::observe::{Attached, connect_outcome, note_cause};
+use crate::outbound;
 use crate::relay::{Ends, Relay, Report, Surroundings};
 use crate::visit::{Visit, wants_event_stream, wants_web_socket};
 
@@ -232,11 +233,14 @@ pub(crate) fn join(
 ) {
     let gate = Arc::clone(&visit.gate);
     let traffic = Arc::clone(&visit.route.traffic);
+    let idle_limit = visit.live.config.timeouts.tunnel_idle_timeout.map_or(0, crate::negotiate::seconds);
     tokio::spawn(async move {
         let Ok(upgraded) = client.await else { return };
         let (client, client_ahead) = Stream::from_upgraded(upgraded);
         let (hub, hub_ahead) = hub;
         let link = Arc::new(Link::default());
+        link.idle_limit.store(idle_limit, Relaxed);
+        link.talked.store(gate.clock.now(), Relaxed);
         let _entered = gate.links.enter(Arc::clone(&link));
         let around = Surroundings { link, clock: Arc::clone(&gate.clock), traffic };
         drop(gate);

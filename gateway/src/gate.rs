@@ -57,9 +57,8 @@ impl Gate {
         let mut seed = [0; 8];
         let random = ring::rand::SystemRandom::new();
         ring::rand::SecureRandom::fill(&random, &mut seed).map_err(|_| crate::token::Error::NoRandomness)?;
-        let access_log = AccessLog::start(std::io::stderr())
-            .map_err(|error| tracing::warn!(%error, "there is no access log"))
-            .ok();
+        let access_log =
+            AccessLog::start(std::io::stderr()).map_err(|error| tracing::warn!(%error, "there is no access log")).ok();
         let cors = CorsMemory::new(live.config.limits.cors_answers_max);
         Ok(Arc::new(Self {
             live: ArcSwap::from_pointee(live),

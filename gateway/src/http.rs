@@ -51,8 +51,8 @@ fn visit(gate: Arc<Gate>, client: Arc<Client>, request: &Request<Incoming>) -> R
     if *request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
         return Err(Box::new(answer::empty(StatusCode::METHOD_NOT_ALLOWED)));
     }
-    let path = NormalPath::parse(request.uri().path())
-        .map_err(|error| Box::new(answer::bad_request(&error.to_string())))?;
+    let path =
+        NormalPath::parse(request.uri().path()).map_err(|error| Box::new(answer::bad_request(&error.to_string())))?;
     let live = gate.live.load_full();
     let host = match request.headers().get(HOST) {
         Some(host) => host.to_str().unwrap_or_default().to_owned(),

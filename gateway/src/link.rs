@@ -62,6 +62,10 @@ pub(crate) struct Link {
     pub(crate) stuck_since: AtomicU32,
     /// Second at which the relay is dropped, plus one; 0 for none.
     pub(crate) deadline: AtomicU32,
+    /// Second of the last message in either direction; kept only where `idle_limit` is set.
+    pub(crate) talked: AtomicU32,
+    /// Seconds without a message after which the relay ends; 0 for no limit.
+    pub(crate) idle_limit: AtomicU32,
     /// Bytes held for either side while it would block.
     pub(crate) held_bytes: AtomicU64,
 }
@@ -152,6 +156,10 @@ pub(crate) fn sweep(links: &Links, now: u32, rules: SweepRules) {
             && now.saturating_sub(stuck - 1) > rules.send_timeout
         {
             link.order(Orders::STUCK);
+        } else if let limit @ 1.. = link.idle_limit.load(Relaxed)
+            && quiet(&link.talked) >= limit
+        {
+            link.order(Orders::DRAIN_NOW);
         } else if quietest >= rules.dead_after {
             link.order(Orders::DEAD);
         } else if quietest > 0 && quietest % rules.ping_after == 0 {

@@ -19,6 +19,7 @@ use crate::backend::prepare;
 use crate::gate::Gate;
 use crate::http;
 use crate::io::{Stream, Watched};
+use crate::metrics::Limit;
 use crate::visit::Client;
 
 /// Connections that the kernel keeps for us to accept.
@@ -72,8 +73,9 @@ impl Bound {
                 }
             };
             let limit = gate.live.load().config.limits.connections_max;
-            if gate.tcp_connections.load(Relaxed) >= limit {
+            if gate.tcp_connections.load(Relaxed) + gate.links.len() >= limit {
                 tracing::warn!(limit, "limits.connections_max is reached: a connection is refused");
+                gate.metrics.limit_reached(Limit::Connections);
                 continue;
             }
             let connection = Connection {

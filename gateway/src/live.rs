@@ -214,6 +214,9 @@ impl LivePool {
                 }));
             }
         }
+        for gone in before.iter().filter(|old| backends.iter().all(|new| new.digest != old.digest)) {
+            metrics.forget_backend(&self.config.name, &gone.address.to_string());
+        }
         self.pool.set(backends);
     }
 }

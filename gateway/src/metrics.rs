@@ -248,8 +248,6 @@ pub struct RouteMetrics {
     pub web_socket_messages_from_client: Counter,
     /// WebSocket messages of hubs that are passed through.
     pub web_socket_messages_to_client: Counter,
-    /// Hub messages of clients, where the gateway re-frames.
-    pub hub_messages_from_client: Counter,
     /// Hub messages to clients, where the gateway re-frames.
     pub hub_messages_to_client: Counter,
     /// Bytes of clients, framing included.
@@ -312,7 +310,11 @@ impl Metrics {
         let registry = &mut self.registry;
         let mut family = |name: &str, help: &str, metric: &Counters| registry.register(name, help, metric.clone());
         family("websocket_messages", "WebSocket messages passed through whole", &self.web_socket_messages);
-        family("hub_messages", "Hub messages, counted where the gateway re-frames them", &self.hub_messages);
+        family(
+            "hub_messages",
+            "Hub messages to clients, counted where the gateway re-frames them (Server-Sent Events and long polling)",
+            &self.hub_messages,
+        );
         family("negotiates", "Negotiate requests by what became of them", &self.negotiates);
         family("connects", "First transport requests by what became of them", &self.connects);
         family("connection_ends", "Attached connections that have ended, by who ended them and how", &self.ends);
@@ -360,7 +362,6 @@ impl Metrics {
         RouteMetrics {
             web_socket_messages_from_client: handle(&self.web_socket_messages, Direction::FromClient),
             web_socket_messages_to_client: handle(&self.web_socket_messages, Direction::ToClient),
-            hub_messages_from_client: handle(&self.hub_messages, Direction::FromClient),
             hub_messages_to_client: handle(&self.hub_messages, Direction::ToClient),
             bytes_from_client: handle(&self.bytes, Direction::FromClient),
             bytes_to_client: handle(&self.bytes, Direction::ToClient),

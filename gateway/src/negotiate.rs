@@ -71,7 +71,8 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
     let raw_query = request.uri().query().unwrap_or_default().to_owned();
     let query = Query::new(&raw_query);
     let asked = query.negotiate_version();
-    let certain = !matches!(visit.route.config.kind, crate::config::RouteKind::Hubs { .. }) || visit.route.knows_hub(hub);
+    let certain =
+        !matches!(visit.route.config.kind, crate::config::RouteKind::Hubs { .. }) || visit.route.knows_hub(hub);
     let plain = matches!(asked, NegotiateVersion::Absent) && !certain;
     let towards_hub = if plain { raw_query.clone() } else { hub_query(&query, &asked) };
     let affinity = outbound::affinity(visit, request.headers());
@@ -97,7 +98,9 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
             answered.backend.keep(answered.connection);
             match exchange(visit, request, Some(answered.backend)).await {
                 Ok((backend, response, connection)) => match read(visit, backend, response, connection).await {
-                    Ok((answered, parsed)) => finish(visit, Asked { hub, version: 0, had_affinity }, answered, parsed, user_agent).await,
+                    Ok((answered, parsed)) => {
+                        finish(visit, Asked { hub, version: 0, had_affinity }, answered, parsed, user_agent).await
+                    }
                     Err(passed) => *passed,
                 },
                 Err(error) => failure(visit, &error, false),
@@ -211,12 +214,7 @@ async fn finish(
 }
 
 /// Makes the hub's connection one of ours.
-fn grant(
-    visit: &Visit,
-    asked: Asked<'_>,
-    answered: Answered,
-    mut negotiated: NegotiatedConnection,
-) -> Response<Body> {
+fn grant(visit: &Visit, asked: Asked<'_>, answered: Answered, mut negotiated: NegotiatedConnection) -> Response<Body> {
     let Asked { hub, version, had_affinity } = asked;
     let Answered { backend, connection, head, elsewhere, .. } = answered;
     let reachable = negotiated.offers(Transport::WebSockets) || negotiated.offers(Transport::LongPolling);

@@ -83,7 +83,10 @@ impl Watching {
             format,
             peer,
             method: request.method().clone(),
-            host: host.or_else(|| request.uri().authority().map(http::uri::Authority::as_str)).unwrap_or_default().into(),
+            host: host
+                .or_else(|| request.uri().authority().map(http::uri::Authority::as_str))
+                .unwrap_or_default()
+                .into(),
             path: request.uri().path().to_owned(),
             query: request.uri().query().unwrap_or_default().to_owned(),
             http: match request.version() {
@@ -102,9 +105,8 @@ impl Watching {
         let noted = response.extensions().get::<Noted>().cloned().unwrap_or_default();
         let status = response.status();
         let route = route.map(|route| route.name().into());
-        response.map(|body| {
-            Body::Followed(Box::new(Followed { body, watching: self, route, noted, status, bytes_out: 0 }))
-        })
+        response
+            .map(|body| Body::Followed(Box::new(Followed { body, watching: self, route, noted, status, bytes_out: 0 })))
     }
 }
 

@@ -79,7 +79,9 @@ pub(crate) fn set_affinity(visit: &Visit, backend: &Backend, had: bool, response
         return;
     }
     let digest = Digest::from_bytes(backend.digest);
-    if let Some(cookie) = cookie::set_affinity(&visit.live.tokens, visit.route.config.digest, digest, visit.client.secure) {
+    if let Some(cookie) =
+        cookie::set_affinity(&visit.live.tokens, visit.route.config.digest, digest, visit.client.secure)
+    {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
 }

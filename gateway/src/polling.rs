@@ -110,7 +110,13 @@ enum Answered {
     Delete,
 }
 
-async fn run(backend: Arc<Backend>, question: Question, mut polling: PollingClient, client: DuplexStream, bounds: Bounds) {
+async fn run(
+    backend: Arc<Backend>,
+    question: Question,
+    mut polling: PollingClient,
+    client: DuplexStream,
+    bounds: Bounds,
+) {
     let (mut reading, mut writing) = split(client);
     let mut downward = Downward::new(bounds);
     let mut upward = Upward::new(bounds);

@@ -43,6 +43,8 @@ pub(crate) struct Traffic {
     pub(crate) hub_messages: Counter,
     /// Bytes from hubs, framing included.
     pub(crate) hub_bytes: Counter,
+    /// Hub messages to clients where the gateway re-frames (rule E6).
+    pub(crate) reframed_messages: Counter,
     /// Live connections by transport (in the order of [`Kind::ALL`]) and by what they speak ([`Spoken::ALL`]).
     pub(crate) speaking: [[Gauge; 5]; 3],
 }
@@ -185,6 +187,16 @@ impl Relay {
         self.around.traffic.speaking(self.spoken, Kind::WebSocket).dec();
         self.around.traffic.speaking(spoken, Kind::WebSocket).inc();
         self.spoken = spoken;
+        if spoken != Spoken::Opaque {
+            // Hubs end their silent clients themselves.
+            self.around.link.idle_limit.store(0, Relaxed);
+        }
+    }
+
+    fn talked(&self) {
+        if self.around.link.idle_limit.load(Relaxed) != 0 {
+            self.around.link.talked.store(self.around.clock.now(), Relaxed);
+        }
     }
 
     /// Follows what came from the client, before it is written to the hub.
@@ -200,6 +212,7 @@ impl Relay {
         self.client_closed_first |= self.up.saw_close_frame && !self.down.saw_close_frame;
         if messages > 0 {
             self.around.traffic.client_messages.inc_by(messages);
+            self.talked();
         }
         if let Some(spoken) = self.peek.as_ref().and_then(|peek| peek.verdict()) {
             self.now_speaks(spoken);
@@ -214,6 +227,7 @@ impl Relay {
         let messages = self.down.track(bytes, |_, _, _| {});
         if messages > 0 {
             self.around.traffic.hub_messages.inc_by(messages);
+            self.talked();
         }
     }
 
@@ -307,9 +321,10 @@ impl Relay {
             return;
         }
         if !self.down.saw_close_frame {
-            let close = self.spoken.farewell().filter(|_| {
-                tracker.at_message_boundary() && self.down.messages > 0 && !self.down.saw_hub_close
-            });
+            let close = self
+                .spoken
+                .farewell()
+                .filter(|_| tracker.at_message_boundary() && self.down.messages > 0 && !self.down.saw_hub_close);
             match close {
                 Some((opcode, message)) => {
                     websocket::write_frame(&mut farewell, true, opcode, None, message);

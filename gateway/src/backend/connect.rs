@@ -62,7 +62,9 @@ impl Backend {
         };
         match &result {
             Ok(_) => self.reached(),
-            Err(ConnectError::PortsExhausted) => tracing::error!(backend = %self.address, "{}", ConnectError::PortsExhausted),
+            Err(ConnectError::PortsExhausted) => {
+                tracing::error!(backend = %self.address, "{}", ConnectError::PortsExhausted)
+            }
             Err(error) => self.unreachable(error),
         }
         result
@@ -70,7 +72,8 @@ impl Backend {
 }
 
 async fn tcp_connect(address: SocketAddr, terms: &Terms) -> Result<TcpStream, ConnectError> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(ConnectError::Tcp)?;
+    let socket =
+        if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(ConnectError::Tcp)?;
     if let Some(source) = next_source(address, &terms.source_addresses) {
         socket.bind(SocketAddr::new(source, 0)).map_err(ConnectError::Tcp)?;
     }

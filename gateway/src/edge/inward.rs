@@ -130,8 +130,6 @@ async fn take_in(
 }
 
 fn receive(edge: &Edge, reading: &mut Reading, payload: Bytes, binary: bool) -> Result<(), Stop> {
-    edge.traffic.hub_bytes.inc_by(payload.len() as u64);
-    edge.traffic.hub_messages.inc();
     if let Reading::Undecided = reading {
         *reading = match edge.spoken() {
             Spoken::Json => Reading::Response(HubProtocol::Json, BytesMut::new()),

@@ -123,7 +123,6 @@ impl Sending<'_> {
         }
         self.look(&bytes)?;
         self.edge.count_in(&bytes);
-        self.edge.traffic.client_messages.inc();
         let mut frame = std::mem::take(&mut *self.edge.control.lock().unwrap_or_else(PoisonError::into_inner));
         let opcode = if std::str::from_utf8(&bytes).is_ok() { OpCode::Text } else { OpCode::Binary };
         let key = self.upward.key();

@@ -30,6 +30,7 @@ impl Metrics {
             client_bytes: handles.bytes_from_client,
             hub_messages: handles.web_socket_messages_to_client,
             hub_bytes: handles.bytes_to_client,
+            reframed_messages: handles.hub_messages_to_client,
             speaking,
         })
     }
@@ -57,7 +58,7 @@ mod tests {
         assert_eq!(kinds.map(Kind::name), TRANSPORTS.map(Transport::as_str));
         assert_eq!(Spoken::ALL.map(Spoken::name), PROTOCOLS.map(Protocol::as_str));
         let metrics = Metrics::new();
-        let traffic = metrics.traffic( "chat");
+        let traffic = metrics.traffic("chat");
         for kind in kinds {
             for spoken in Spoken::ALL {
                 let gauge = traffic.speaking(spoken, kind);
@@ -74,9 +75,9 @@ mod tests {
     #[test]
     fn er_g5_a_reload_counts_on() {
         let metrics = Metrics::new();
-        metrics.traffic( "chat").hub_bytes.inc_by(3);
-        metrics.traffic( "chat").hub_bytes.inc_by(4);
-        metrics.backend_counters( "app", "10.0.0.1:1").connect_failures.inc();
+        metrics.traffic("chat").hub_bytes.inc_by(3);
+        metrics.traffic("chat").hub_bytes.inc_by(4);
+        metrics.backend_counters("app", "10.0.0.1:1").connect_failures.inc();
         metrics.resolve_failures("app").inc();
         let text = metrics.encode();
         for line in [

@@ -157,9 +157,7 @@ impl Direction {
                 self.reads = 0;
                 Poll::Pending
             }
-            Poll::Ready(Ok(lent)) if lent.is_empty() => {
-                Poll::Ready(self.stop(Stop::SourceEnded { lost: false }))
-            }
+            Poll::Ready(Ok(lent)) if lent.is_empty() => Poll::Ready(self.stop(Stop::SourceEnded { lost: false })),
             Poll::Ready(Ok(lent)) => {
                 self.reads += 1;
                 Poll::Ready(Pumped::Read(lent))
@@ -267,7 +265,9 @@ impl Direction {
                     break;
                 }
                 let mut payload = [0; PING_BYTES];
-                payload.copy_from_slice(watch.kept.get(header.header_len..header.header_len + PING_BYTES).unwrap_or(&[0; PING_BYTES]));
+                payload.copy_from_slice(
+                    watch.kept.get(header.header_len..header.header_len + PING_BYTES).unwrap_or(&[0; PING_BYTES]),
+                );
                 if let Some(key) = header.mask {
                     websocket::apply_mask(&mut payload, key, 0);
                 }

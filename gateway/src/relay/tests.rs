@@ -47,7 +47,10 @@ async fn expect(stream: &mut DuplexStream, wanted: &[u8]) {
 
 async fn rest(stream: &mut DuplexStream) -> Vec<u8> {
     let mut got = Vec::new();
-    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut got)).await.expect("in time").expect("an end");
+    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut got))
+        .await
+        .expect("in time")
+        .expect("an end");
     got
 }
 
