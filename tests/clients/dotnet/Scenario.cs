@@ -111,7 +111,7 @@ public sealed class Scenario(Cell cell)
     private async Task Void()
     {
         await _main.InvokeAsync("Void");
-        await Event("void", 5000);
+        await Event("void", 15000);
     }
 
     private async Task HubException()
@@ -169,7 +169,7 @@ public sealed class Scenario(Cell cell)
         {
         }
         Same(items[..3], [0, 1, 2], "Ticks");
-        await Event("stream-cancelled", 5000);
+        await Event("stream-cancelled", 15000);
     }
 
     private async Task ClientResult()
@@ -228,7 +228,7 @@ public sealed class Scenario(Cell cell)
     private async Task CleanStop()
     {
         await _main.StopAsync();
-        await Event("disconnected", 8000);
+        await Event("disconnected", 15000);
         Same(await _observer.InvokeAsync<string?>("DisconnectError", _mainId), null, "DisconnectError");
     }
 

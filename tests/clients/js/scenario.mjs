@@ -165,7 +165,7 @@ class Cell {
   async void() {
     const result = await this.main.invoke('Void');
     same(result ?? null, null, 'result of Void');
-    same(await this.observer.invoke('WaitForEvent', this.mainId, 'void', 5000), true, 'the hub ran Void');
+    same(await this.observer.invoke('WaitForEvent', this.mainId, 'void', 15000), true, 'the hub ran Void');
   }
 
   async hubException() {
@@ -216,7 +216,7 @@ class Cell {
     await three.promise;
     subscription.dispose();
     same(items.slice(0, 3), [0, 1, 2], 'Ticks');
-    same(await this.observer.invoke('WaitForEvent', this.mainId, 'stream-cancelled', 5000), true, 'the hub saw the cancel');
+    same(await this.observer.invoke('WaitForEvent', this.mainId, 'stream-cancelled', 15000), true, 'the hub saw the cancel');
   }
 
   async clientResult() {
@@ -293,7 +293,7 @@ class Cell {
     this.main.onclose((error) => closed.resolve(error ?? null));
     await this.main.stop();
     same(await closed.promise, null, 'error of onclose');
-    same(await this.observer.invoke('WaitForEvent', this.mainId, 'disconnected', 8000), true, 'the hub saw the end');
+    same(await this.observer.invoke('WaitForEvent', this.mainId, 'disconnected', 15000), true, 'the hub saw the end');
     same((await this.observer.invoke('DisconnectError', this.mainId)) ?? null, null, 'DisconnectError');
   }
 

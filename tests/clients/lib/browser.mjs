@@ -11,7 +11,7 @@ import { start, stop, patience } from './process.mjs';
 import { startResetProxy } from './reset-proxy.mjs';
 import { told } from './program.mjs';
 
-const BROWSER_MS = 150_000;
+const BROWSER_MS = 240_000;
 const modules = join(prepared, 'js/node_modules/@microsoft');
 const FILES = {
   '/': [join(here, 'browser/page.html'), 'text/html'],

@@ -15,6 +15,9 @@ export function writeConfiguration(backends, { affinity = 'off', tls = false, co
 address = "127.0.0.1:0"
 ${tls ? `tls = { certificates = [${certificate(directory)}] }` : ''}
 
+[admin]
+address = "127.0.0.1:0"
+
 [backend.hubs]
 servers = [${backends.map((url) => JSON.stringify(url)).join(', ')}]
 

@@ -4,8 +4,8 @@ import { start, patience } from './process.mjs';
 import { GO_TEXTS, tokenFor } from './servers.mjs';
 
 /** Longest life of a cell. */
-const CELL_MS = 75_000;
-export const STEP_MS = 12_000;
+const CELL_MS = 120_000;
+export const STEP_MS = 20_000;
 
 /** What every cell is told, whatever its client. */
 export function told(cell, run, proxy) {

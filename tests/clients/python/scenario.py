@@ -148,7 +148,7 @@ class Scenario:
         if len(self.numbers) == NUMBERED:
             self.numbered.set_result(None)
 
-    def event(self, name, milliseconds=5000):
+    def event(self, name, milliseconds=15000):
         same(self.call(self.observer, "WaitForEvent", self.main_id, name, milliseconds), True, f"event {name}")
 
     def invoke(self):
@@ -236,7 +236,7 @@ class Scenario:
 
     def clean_stop(self):
         self.main.stop()
-        self.event("disconnected", 8000)
+        self.event("disconnected", 15000)
         same(self.call(self.observer, "DisconnectError", self.main_id), None, "DisconnectError")
 
     def reconnect(self):

@@ -150,7 +150,7 @@ func (c *cell) invoke() error {
 	return first(c.main.wants(value, "Echo", value), c.main.wants("plain", "EchoText", "plain"), c.main.wants(42, "Add", 40, 2))
 }
 
-func (c *cell) void() error { return first(c.main.wants(nil, "Void"), c.event("void", 5000)) }
+func (c *cell) void() error { return first(c.main.wants(nil, "Void"), c.event("void", 15000)) }
 
 func (c *cell) hubException() error {
 	return first(c.main.fails(c.Texts.HubException, "ThrowHub", "my text"), c.main.fails(c.Texts.Throws, "Throw"))
@@ -256,9 +256,9 @@ func (c *cell) cleanStop() error {
 	said := map[string]string{"json": "breaking loop. Party canceled: context canceled", "messagepack": "Reading 'error' as String failed."}
 	c.main.Stop()
 	if c.Texts != aspnetTexts {
-		return c.event("disconnected", 8000)
+		return c.event("disconnected", 15000)
 	}
-	return first(c.event("disconnected", 8000), c.observer.wants(said[c.Protocol], "DisconnectError", c.mainID))
+	return first(c.event("disconnected", 15000), c.observer.wants(said[c.Protocol], "DisconnectError", c.mainID))
 }
 
 func (c *cell) reconnect() error {

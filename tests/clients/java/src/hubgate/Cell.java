@@ -181,7 +181,7 @@ public final class Cell {
 
     private void voidResult() {
         main.invoke("Void").blockingAwait();
-        event("void", 5000);
+        event("void", 15000);
     }
 
     private void hubException() {
@@ -258,7 +258,7 @@ public final class Cell {
         three.await();
         subscription.dispose();
         same(List.copyOf(items).subList(0, 3), List.of(0, 1, 2), "Ticks");
-        event("stream-cancelled", 5000);
+        event("stream-cancelled", 15000);
     }
 
     private void clientResult() {
@@ -319,7 +319,7 @@ public final class Cell {
 
     private void cleanStop() {
         main.stop().blockingAwait();
-        event("disconnected", 8000);
+        event("disconnected", 15000);
         // An absent result cannot be awaited as a value by this client: it must complete without one.
         observer.invoke("DisconnectError", mainId).blockingAwait();
     }
