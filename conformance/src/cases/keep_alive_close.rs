@@ -1,0 +1,3 @@
+//! later
+use super::cases;
+cases! {}
