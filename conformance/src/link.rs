@@ -5,7 +5,7 @@
 //! transport (`FIN`, `RST`, `LAST CHUNK`, `204`). Hub Pings are left out unless asked for.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -31,8 +31,7 @@ pub enum Transport {
 pub const TRANSPORTS: [Transport; 3] = [Transport::WebSockets, Transport::ServerSentEvents, Transport::LongPolling];
 
 /// The error text of Close after a protocol error or time-out.
-pub const CLOSED_WITH_ERROR: &str =
-    r#"{"type":7,"error":"Connection closed with an error.","allowReconnect":true}"#;
+pub const CLOSED_WITH_ERROR: &str = r#"{"type":7,"error":"Connection closed with an error.","allowReconnect":true}"#;
 /// Close that asks the client to come back.
 pub const CLOSED_FOR_NOW: &str = r#"{"type":7,"allowReconnect":true}"#;
 /// Close without anything.
@@ -223,6 +222,7 @@ impl Link {
     /// # Errors
     /// [`Error::Late`] when there is none within `limit`.
     pub async fn next(&mut self, limit: Duration) -> Outcome<String> {
+        let until = Instant::now() + limit;
         loop {
             if let Some(heard) = self.heard.pop_front() {
                 if heard == r#"{"type":6}"# && !self.hears_pings {
@@ -230,7 +230,11 @@ impl Link {
                 }
                 return Ok(heard);
             }
-            self.receive(limit).await?;
+            // What came may have been nothing to hear: a comment, an empty poll. The time goes on.
+            match until.checked_duration_since(Instant::now()) {
+                Some(rest) => self.receive(rest).await?,
+                None => return Err(Error::Late(limit).into()),
+            }
         }
     }
 
@@ -268,8 +272,7 @@ impl Link {
         if let (Receiver::Polls(Some(pending)), true) = (&mut self.receiver, self.heard.is_empty()) {
             return pending.stays(what, time).await;
         }
-        let until = tokio::time::Instant::now() + time;
-        match self.next(until.duration_since(tokio::time::Instant::now())).await {
+        match self.next(time).await {
             Ok(heard) => mismatch(what, "silence", heard),
             Err(failure) if matches!(failure.problem, crate::failure::Problem::Wire(Error::Late(_))) => Ok(()),
             Err(failure) => Err(failure),

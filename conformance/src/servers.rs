@@ -9,13 +9,20 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::target::{DEFAULTS, Target};
+use crate::target::Target;
 
 /// Longest time that a server may take to say its address.
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// Origin that the application allows to call with credentials.
 pub const CORS_ORIGIN: &str = "http://app.example";
+
+/// The gateway's time-outs that equal those of [`crate::target::SHORT`].
+const SHORT_TIMES: [(&str, &str); 3] = [
+    ("HUBGATE_TIMEOUTS_POLL_TIMEOUT", "2 s"),
+    ("HUBGATE_TIMEOUTS_SEND_TIMEOUT", "2 s"),
+    ("HUBGATE_TIMEOUTS_CLOSE_TIMEOUT", "1 s"),
+];
 
 /// What is needed to start servers.
 #[derive(Debug, Clone)]
@@ -65,7 +72,7 @@ pub struct Running {
     /// Address of the application itself.
     pub application_address: String,
     front: Child,
-    _behind: Option<Child>,
+    behind: Vec<Child>,
 }
 
 impl Servers {
@@ -101,23 +108,34 @@ impl Servers {
             http2_address: addresses.next(),
             gateway: false,
             version: self.version,
-            gateway_times: DEFAULTS,
+            short_address: None,
             servers: Some(std::sync::Arc::new(self.clone())),
             patience: patience(),
         };
-        let Some(program) = &self.gateway else {
-            return Ok(Running { target, application_address: address, front: application, _behind: None });
-        };
-        let mut command = Command::new(program);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--backend", &format!("http://{address}")]);
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut gateway = spawn(command, program)?;
-        let said = first_line(gateway.stderr.take(), "listening on ", program).await?;
-        target.address = authority(said.split_whitespace().next().unwrap_or_default());
-        target.http2_address = Some(target.address.clone());
-        target.gateway = true;
-        Ok(Running { target, application_address: address, front: gateway, _behind: Some(application) })
+        let mut running =
+            Running { target, application_address: address.clone(), front: application, behind: Vec::new() };
+        if let Some(program) = &self.gateway {
+            let (short, short_address) = start_gateway(program, &address, &SHORT_TIMES).await?;
+            let (front, front_address) = start_gateway(program, &address, &[]).await?;
+            running.behind = vec![std::mem::replace(&mut running.front, front), short];
+            running.target.http2_address = Some(front_address.clone());
+            running.target.address = front_address;
+            running.target.short_address = Some(short_address);
+            running.target.gateway = true;
+        }
+        Ok(running)
     }
+}
+
+/// Starts `hubgate serve` before an application and gives its address.
+async fn start_gateway(program: &Path, backend: &str, times: &[(&str, &str)]) -> Result<(Child, String), Error> {
+    let mut command = Command::new(program);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--backend", &format!("http://{backend}")]);
+    command.envs(times.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut gateway = spawn(command, program)?;
+    let said = first_line(gateway.stderr.take(), "listening on ", program).await?;
+    let address = authority(said.split_whitespace().next().unwrap_or_default());
+    Ok((gateway, address))
 }
 
 impl Running {
@@ -129,6 +147,12 @@ impl Running {
         let process_id = self.front.id().ok_or_else(|| std::io::Error::other("it has ended already"))?;
         let status = Command::new("kill").args(["-TERM", &process_id.to_string()]).status().await?;
         if status.success() { Ok(()) } else { Err(std::io::Error::other("kill failed")) }
+    }
+
+    /// Process ids of what stands behind.
+    #[must_use]
+    pub fn behind(&self) -> Vec<u32> {
+        self.behind.iter().filter_map(Child::id).collect()
     }
 
     /// Waits until what stands in front has ended; false when it has not within `limit`.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::failure::{Outcome, Step, mismatch, same};
+use crate::expected::Expected;
+use crate::failure::{Outcome, Step, mismatch, same, skip};
 use crate::servers::Servers;
 use crate::wire::events::{EventStream, Subscription};
 use crate::wire::http::{Answer, Connection, Request};
@@ -24,8 +25,8 @@ pub struct Target {
     pub gateway: bool,
     /// ASP.NET Core's major version behind the address.
     pub version: u8,
-    /// The time-outs that a gateway keeps itself.
-    pub gateway_times: Times,
+    /// `host:port` of a second gateway before the same application, with the time-outs of [`SHORT`].
+    pub short_address: Option<String>,
     /// Starts further servers of the same make, for rows that stop one.
     pub servers: Option<Arc<Servers>>,
     /// Every wait is multiplied by this (environment `HUBGATE_PATIENCE`, 1 unless set).
@@ -203,14 +204,17 @@ impl Target {
         Duration::from_millis(400)
     }
 
-    /// The time-outs at a path: those of its endpoint, which a gateway that keeps its own overrules.
-    #[must_use]
-    pub fn times(&self, times: Times) -> Times {
-        if self.gateway {
-            let Times { poll, send, close, .. } = self.gateway_times;
-            Times { poll, send, close, ..times }
-        } else {
-            times
+    /// The target whose time-outs are short: the same, or a second gateway.
+    ///
+    /// # Errors
+    /// When there is no such gateway (skipped).
+    pub fn with_short_times(&self) -> Outcome<Self> {
+        if !self.gateway {
+            return Ok(self.clone());
+        }
+        match &self.short_address {
+            Some(address) => Ok(Self { address: address.clone(), ..self.clone() }),
+            None => skip("there is no gateway with short time-outs"),
         }
     }
 
@@ -229,7 +233,7 @@ impl Target {
     pub async fn connect_http2(&self) -> Outcome<Http2> {
         match &self.http2_address {
             Some(address) => Ok(wire::within(self.soon(), Http2::open(address)).await?),
-            None => crate::failure::skip("the target has no HTTP/2 address"),
+            None => skip("the target has no HTTP/2 address"),
         }
     }
 
@@ -324,6 +328,26 @@ impl Target {
         match (text("connectionId"), token) {
             (Some(connection_id), Some(token)) => Ok(Negotiated { connection_id, token, answer: json }),
             _ => mismatch("negotiate", "connectionId and connectionToken", json),
+        }
+    }
+}
+
+impl Target {
+    /// Requires that a connection is removed: soon a POST is answered with 404 `No Connection with that ID`.
+    ///
+    /// Between the end that a client sees and the removal lies a moment in which POST is answered as before the end,
+    /// or with an empty 404 (`signalr-wire` §4.2), so this asks until it is over.
+    ///
+    /// # Errors
+    /// When the connection is still known after a while.
+    pub async fn removed(&self, what: &str, place: impl Into<Place>, token: &str) -> Outcome {
+        let request = place.into().post(token, "");
+        let until = tokio::time::Instant::now() + self.soon() / 2;
+        loop {
+            let answer = self.exchange(&request).await.step(what)?;
+            if !answer.body.is_empty() && answer.head.status == 404 || tokio::time::Instant::now() > until {
+                return Expected::no_connection().check(self, &format!("{what}: POST afterwards"), &answer);
+            }
         }
     }
 }

@@ -235,8 +235,7 @@ async fn neg_17_stateful_reconnect_not_a_boolean(t: &Target) -> Outcome {
 
 async fn neg_18_unused_token_is_removed(t: &Target) -> Outcome {
     let place = contract();
-    let (unused, posted, polled) =
-        tokio::try_join!(t.negotiate(&place), t.negotiate(&place), t.negotiate(&place))?;
+    let (unused, posted, polled) = tokio::try_join!(t.negotiate(&place), t.negotiate(&place), t.negotiate(&place))?;
     tokio::time::sleep(std::time::Duration::from_secs(8)).await;
     let post = t.exchange(&place.post(&posted.token, hub::handshake("json", 1))).await?;
     Expected::empty(200).check(t, "POST after 8 s", &post)?;
@@ -271,8 +270,10 @@ async fn neg_19_public_id_is_not_the_token(t: &Target) -> Outcome {
 async fn neg_20_token_keeps_letter_case(t: &Target) -> Outcome {
     let place = contract();
     let token = t.negotiate(&place).await?.token;
-    let swapped: String =
-        token.chars().map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect();
+    let swapped: String = token
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
+        .collect();
     let unknown = Expected::no_connection();
     unknown.check(t, "POST", &t.exchange(&place.post(&swapped, "")).await?)?;
     unknown.polled().check(t, "poll", &t.exchange(&place.poll(&swapped)).await?)?;
@@ -289,7 +290,8 @@ async fn neg_21_two_negotiates_differ(t: &Target) -> Outcome {
 }
 
 async fn neg_22_no_nulls(t: &Target) -> Outcome {
-    for parameters in ["", "negotiateVersion=1", "negotiateVersion=abc", "negotiateVersion=1&useStatefulReconnect=true"] {
+    for parameters in ["", "negotiateVersion=1", "negotiateVersion=abc", "negotiateVersion=1&useStatefulReconnect=true"]
+    {
         let answer = ask(t, &contract(), parameters).await?;
         holds(parameters, !answer.text().contains("null"), answer.text())?;
     }
@@ -297,7 +299,8 @@ async fn neg_22_no_nulls(t: &Target) -> Outcome {
 }
 
 fn pre_flight(path: &str, origin: &str, method: &str, headers: &str) -> Request {
-    let request = Request::new("OPTIONS", path).header("Origin", origin).header("Access-Control-Request-Method", method);
+    let request =
+        Request::new("OPTIONS", path).header("Origin", origin).header("Access-Control-Request-Method", method);
     if headers.is_empty() { request } else { request.header("Access-Control-Request-Headers", headers) }
 }
 
@@ -457,7 +460,8 @@ async fn neg_29_answers_to_other_origins(t: &Target) -> Outcome {
     let delete = t.exchange(&place.delete(&link.token)).await?;
     same("DELETE", (202, &both), (delete.head.status, &cors(&delete)))?;
     let stream = t.subscribe(&place.events(&t.negotiate(&place).await?.token)).await?;
-    let head = Answer { head: stream.head, body: Vec::new(), framing: wire::http::Framing::Absent, interim: Vec::new() };
+    let head =
+        Answer { head: stream.head, body: Vec::new(), framing: wire::http::Framing::Absent, interim: Vec::new() };
     same("event stream", &both, &cors(&head))?;
     let other = contract().header("Origin", "http://other.example").negotiate("negotiateVersion=1");
     let answer = t.exchange(&other).await?;

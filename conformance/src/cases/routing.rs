@@ -148,6 +148,7 @@ async fn rte_07_second_web_socket(t: &Target) -> Outcome {
     first.say(&hub::close()).await?;
     first.hears("first's end", &[CLOSED]).await?;
     first.ends("first's end").await?;
+    t.removed("first's end", &place, &first.token).await?;
     let after = t.refused_upgrade(&place.upgrade(&first.token)).await?;
     Expected::no_connection().untyped().check(t, "after its end", &after)
 }
@@ -160,6 +161,7 @@ async fn rte_08_second_event_stream(t: &Target) -> Outcome {
     first.say(&hub::close()).await?;
     first.hears("first's end", &[CLOSED]).await?;
     first.ends("first's end").await?;
+    t.removed("first's end", &place, &first.token).await?;
     Expected::no_connection().check(t, "after its end", &t.exchange(&place.events(&first.token)).await?)
 }
 
@@ -272,6 +274,7 @@ async fn rte_14_cache_headers_of_polls(t: &Target) -> Outcome {
     let last = pending.answer(t.soon()).await.step("deleted")?;
     let expected = if last.head.status == 204 { Expected::no_content() } else { Expected::poll("").any_body() };
     expected.check(t, "deleted", &last)?;
+    t.removed("after DELETE", &place, &link.token).await?;
     let gone = Expected::no_connection().polled();
     gone.check(t, "after DELETE", &t.exchange(&poll).await?)
 }
@@ -345,7 +348,8 @@ async fn rte_18_spellings_of_the_id(t: &Target) -> Outcome {
         (format!("?id=%20{token}"), 404),
         (String::new(), 400),
     ] {
-        let request = Request::new("POST", format!("/contract{query}")).header("id", &token).body(format!("id={token}"));
+        let request =
+            Request::new("POST", format!("/contract{query}")).header("id", &token).body(format!("id={token}"));
         let answer = t.exchange(&request).await?;
         same(query.replace(&token, "T"), status, answer.head.status)?;
     }
@@ -358,7 +362,11 @@ async fn rte_19_headers_of_every_answer(t: &Target) -> Outcome {
     let negotiated = t.exchange(&place.negotiate("negotiateVersion=1")).await?;
     Expected::json("").any_body().check(t, "negotiate", &negotiated)?;
     Expected::empty(405).check(t, "405", &t.exchange(&Request::new("PUT", "/contract")).await?)?;
-    Expected::text(400, ID_REQUIRED).check(t, "400", &t.exchange(&Request::new("POST", "/contract").body("")).await?)?;
+    Expected::text(400, ID_REQUIRED).check(
+        t,
+        "400",
+        &t.exchange(&Request::new("POST", "/contract").body("")).await?,
+    )?;
     let link = Link::start(t, Transport::LongPolling, &place).await?;
     Expected::empty(200).check(t, "POST", &t.exchange(&place.post(&link.token, "")).await?)?;
     Expected::empty(202).check(t, "DELETE", &t.exchange(&place.delete(&link.token)).await?)?;

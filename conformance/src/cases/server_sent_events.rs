@@ -133,7 +133,8 @@ async fn sse_05_line_ends(t: &Target) -> Outcome {
 async fn whole_messages(t: &Target, stream: &mut EventStream, count: usize) -> Outcome<Vec<String>> {
     let mut records = Vec::new();
     while records.len() < count {
-        let EventItem::Event(event) = stream.next(t.soon()).await.step(format!("after {} records", records.len()))? else {
+        let EventItem::Event(event) = stream.next(t.soon()).await.step(format!("after {} records", records.len()))?
+        else {
             return mismatch("events", format!("{count} records"), records.len());
         };
         if event.starts_with(b":") {
@@ -174,7 +175,7 @@ async fn sse_07_handshake_and_invocation_by_post(t: &Target) -> Outcome {
     post(&hub::invocation("1", "Echo", &json!(["x"])), "invocation").await?;
     post("{}\u{1e}", "invalid").await?;
     link.hears("events", &["{}", &hub::completion("1", &json!("x")), CLOSED_WITH_ERROR, "LAST CHUNK"]).await?;
-    Expected::no_connection().check(t, "POST afterwards", &t.exchange(&place.post(&link.token, "x")).await?)
+    t.removed("event stream", &place, &link.token).await
 }
 
 async fn sse_08_message_pack_is_refused(t: &Target) -> Outcome {
@@ -183,7 +184,7 @@ async fn sse_08_message_pack_is_refused(t: &Target) -> Outcome {
     link.say(&hub::handshake("messagepack", 1)).await?;
     let error = r#"{"error":"Cannot use the 'messagepack' protocol on the current transport. The transport does not support 'Binary' transfer format."}"#;
     link.hears("refusal", &[error, "LAST CHUNK"]).await?;
-    Expected::no_connection().check(t, "POST afterwards", &t.exchange(&place.post(&link.token, "x")).await?)
+    t.removed("event stream", &place, &link.token).await
 }
 
 async fn sse_09_client_closes(t: &Target) -> Outcome {
@@ -198,13 +199,13 @@ async fn sse_09_client_closes(t: &Target) -> Outcome {
             _ => {
                 link.event_stream()?.connection().finish().await;
                 // Kept open, so that it is the half-close that ends it.
-                let ended = observer.happened(&id, "disconnected", t.seconds(2)).await?;
+                let ended = observer.happened(&id, "disconnected", t.seconds(5)).await?;
                 same("half-close: end at the hub", true, ended)?;
                 drop(link);
             }
         }
-        same(format!("{way}: end at the hub"), true, observer.happened(&id, "disconnected", t.seconds(2)).await?)?;
-        Expected::no_connection().check(t, way, &t.exchange(&place.post(&token, "x")).await?)?;
+        same(format!("{way}: end at the hub"), true, observer.happened(&id, "disconnected", t.seconds(5)).await?)?;
+        t.removed(way, &place, &token).await?;
     }
     Ok(())
 }
@@ -224,7 +225,7 @@ async fn sse_10_hub_finishes(t: &Target) -> Outcome {
         observer.sees_end(&link, error).await.step(what)?;
         let again = wire::within(t.soon(), link.event_stream()?.connection().exchange(&place.post("x", ""))).await;
         same(format!("{what}: the TCP connection serves on"), 404, again?.head.status)?;
-        Expected::no_connection().check(t, what, &t.exchange(&place.post(&link.token, "x")).await?)?;
+        t.removed(what, &place, &link.token).await?;
     }
     let mut link = Link::open(t, Transport::ServerSentEvents, "/contract-onconnected-throws").await?;
     link.say(&hub::handshake("json", 1)).await?;
@@ -243,11 +244,11 @@ async fn sse_10_hub_finishes(t: &Target) -> Outcome {
 }
 
 async fn sse_11_reader_stops(t: &Target) -> Outcome {
-    reader_stops(t, t.times(DEFAULTS)).await
+    reader_stops(t, DEFAULTS).await
 }
 
 async fn sse_11_reader_stops_short(t: &Target) -> Outcome {
-    reader_stops(t, t.times(SHORT)).await
+    reader_stops(&t.with_short_times()?, SHORT).await
 }
 
 async fn reader_stops(t: &Target, times: Times) -> Outcome {
@@ -273,7 +274,7 @@ async fn reader_stops(t: &Target, times: Times) -> Outcome {
     }
     let broken = matches!(last, Ok(EventItem::End(wire::End::Fin | wire::End::Reset)));
     holds("end of the stream without last chunk", broken, &last)?;
-    Expected::no_connection().check(t, "afterwards", &t.exchange(&place.post(&negotiated.token, "x")).await?)
+    t.removed("reader stops", &place, &negotiated.token).await
 }
 
 async fn sse_12_large_message(t: &Target) -> Outcome {
@@ -320,6 +321,7 @@ async fn sse_19_other_transports(t: &Target) -> Outcome {
     link.works("unaffected").await?;
     link.say(&hub::close()).await?;
     link.hears("end", &[CLOSED, "LAST CHUNK"]).await?;
+    t.removed("end", &place, &link.token).await?;
     let unknown = Expected::no_connection();
     unknown.check(t, "events", &t.exchange(&place.events(&link.token)).await?)?;
     unknown.clone().polled().check(t, "poll", &t.exchange(&place.poll(&link.token)).await?)?;

@@ -204,7 +204,8 @@ async fn ws_18_back_pressure(t: &Target) -> Outcome {
     let mut number = 0_u64;
     let socket = link.web_socket()?;
     'filling: while sent < BYTES_MAX {
-        let record = hub::record(&json!({"type": 1, "target": "Collect", "arguments": [number], "x": "x".repeat(PAYLOAD)}));
+        let record =
+            hub::record(&json!({"type": 1, "target": "Collect", "arguments": [number], "x": "x".repeat(PAYLOAD)}));
         let bytes = Frame::text(&record).masked();
         let mut rest = bytes.as_slice();
         number += 1;
@@ -324,7 +325,9 @@ async fn ws_26_spellings_of_the_upgrade(t: &Target) -> Outcome {
     let early = [Frame::text(&hub::handshake("json", 1)).masked(), Frame::text(&call).masked()].concat();
     let connection = t.connect().await?;
     match wire::within(t.soon(), WebSocket::upgrade(connection, &request, &early)).await? {
-        Upgrade::Switched(socket) => Link::of_socket(t, *socket).hears("frames with the request", &["{}", &answer]).await,
+        Upgrade::Switched(socket) => {
+            Link::of_socket(t, *socket).hears("frames with the request", &["{}", &answer]).await
+        }
         Upgrade::Refused(refused) => mismatch("frames with the request", "101", refused.brief()),
     }
 }

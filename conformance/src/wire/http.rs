@@ -229,9 +229,8 @@ impl Connection {
     /// # Errors
     /// [`Error::Connect`] when that fails.
     pub async fn open(address: &str) -> Result<Self, Error> {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|cause| Error::Connect { address: address.to_owned(), cause })?;
+        let stream =
+            TcpStream::connect(address).await.map_err(|cause| Error::Connect { address: address.to_owned(), cause })?;
         let _ = stream.set_nodelay(true);
         Ok(Self { stream, buffer: BytesMut::new(), host: address.to_owned() })
     }

@@ -29,9 +29,8 @@ impl Http2 {
     /// # Errors
     /// [`Error::Connect`] or [`Error::Http2`].
     pub async fn open(address: &str) -> Result<Self, Error> {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|cause| Error::Connect { address: address.to_owned(), cause })?;
+        let stream =
+            TcpStream::connect(address).await.map_err(|cause| Error::Connect { address: address.to_owned(), cause })?;
         let (requests, connection) = client::handshake(stream).await?;
         tokio::spawn(connection);
         Ok(Self { requests: requests.ready().await?, authority: address.to_owned() })

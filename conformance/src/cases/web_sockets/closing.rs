@@ -30,10 +30,6 @@ cases! {
     "WS-34" Quick => ws_34_ends_over_http2;
 }
 
-async fn is_gone(t: &Target, what: &str, place: &Place, token: &str) -> Outcome {
-    Expected::no_connection().check(t, what, &t.exchange(&place.post(token, "x")).await?)
-}
-
 async fn ws_11_client_closes(t: &Target) -> Outcome {
     let place = contract();
     let mut observer = Observer::open(t).await?;
@@ -53,7 +49,7 @@ async fn ws_11_client_closes(t: &Target) -> Outcome {
         same(what, "CLOSE 1000", heard.as_str())?;
         link.hears(what, &["FIN"]).await?;
         observer.sees_end(&link, None).await.step(what)?;
-        is_gone(t, what, &place, &link.token).await?;
+        t.removed(what, &place, &link.token).await?;
     }
     let mut link = Link::open(t, Transport::WebSockets, &place).await?;
     link.web_socket()?.send(&Frame::close(1000, "")).await?;
@@ -78,7 +74,7 @@ async fn ws_13_application_throws(t: &Target) -> Outcome {
     let mut link = Link::open(t, Transport::WebSockets, "/raw-throws").await?;
     link.web_socket()?.text("x").await?;
     link.hears("connection handler throws", &["CLOSE 1011", "FIN"]).await?;
-    is_gone(t, "connection handler throws", &link.place.clone(), &link.token).await?;
+    t.removed("connection handler throws", &link.place, &link.token).await?;
     let place = Place::from("/contract-ondisconnected-throws");
     for (what, message) in [("Close", hub::close()), ("Abort", hub::send("Abort", &json!([])))] {
         let mut link = Link::socket(t, &place).await?;
@@ -100,11 +96,11 @@ async fn ws_13_application_throws(t: &Target) -> Outcome {
 }
 
 async fn ws_14_unanswered_close_frame(t: &Target) -> Outcome {
-    unanswered_close_frame(t, t.times(DEFAULTS)).await
+    unanswered_close_frame(t, DEFAULTS).await
 }
 
 async fn ws_14_unanswered_close_frame_short(t: &Target) -> Outcome {
-    unanswered_close_frame(t, t.times(SHORT)).await
+    unanswered_close_frame(&t.with_short_times()?, SHORT).await
 }
 
 async fn unanswered_close_frame(t: &Target, times: Times) -> Outcome {
@@ -119,7 +115,7 @@ async fn unanswered_close_frame(t: &Target, times: Times) -> Outcome {
     link.hears_within("after the time-out", &["RST"], t.seconds(times.close + 4)).await?;
     let took = began.elapsed().as_secs_f32();
     holds("seconds until the reset", took > times.close as f32 - 0.5, took)?;
-    is_gone(t, "afterwards", &place, &link.token).await
+    t.removed("afterwards", &place, &link.token).await
 }
 
 async fn ws_15_loss_of_the_connection(t: &Target) -> Outcome {
@@ -137,8 +133,8 @@ async fn ws_15_loss_of_the_connection(t: &Target) -> Outcome {
                 kept = Some(link);
             }
         }
-        same(way, true, observer.happened(&id, "disconnected", t.seconds(2)).await?)?;
-        is_gone(t, way, &place, &token).await?;
+        same(way, true, observer.happened(&id, "disconnected", t.seconds(5)).await?)?;
+        t.removed(way, &place, &token).await?;
         if let Some(mut link) = kept {
             link.hears("half-close", &["FIN"]).await?;
         }
@@ -147,11 +143,11 @@ async fn ws_15_loss_of_the_connection(t: &Target) -> Outcome {
 }
 
 async fn ws_17_reader_stops(t: &Target) -> Outcome {
-    reader_stops(t, t.times(DEFAULTS)).await
+    reader_stops(t, DEFAULTS).await
 }
 
 async fn ws_17_reader_stops_short(t: &Target) -> Outcome {
-    reader_stops(t, t.times(SHORT)).await
+    reader_stops(&t.with_short_times()?, SHORT).await
 }
 
 async fn reader_stops(t: &Target, times: Times) -> Outcome {
@@ -171,7 +167,7 @@ async fn reader_stops(t: &Target, times: Times) -> Outcome {
     same("end at the hub", true, ended)?;
     let took = began.elapsed().as_secs_f32();
     holds("seconds until the end", took > times.send as f32 - 0.6, took)?;
-    is_gone(t, "afterwards", &place, &negotiated.token).await?;
+    t.removed("afterwards", &place, &negotiated.token).await?;
     loop {
         match socket.event(t.soon()).await? {
             Event::Message(..) => {}
@@ -246,9 +242,9 @@ async fn ws_34_ends_over_http2(t: &Target) -> Outcome {
             }
             _ => link.reset(),
         }
-        let ended = observer.happened(&negotiated.connection_id, "disconnected", t.seconds(2)).await?;
+        let ended = observer.happened(&negotiated.connection_id, "disconnected", t.seconds(5)).await?;
         same(format!("{way}: end at the hub"), true, ended)?;
-        is_gone(t, way, &place, &negotiated.token).await?;
+        t.removed(way, &place, &negotiated.token).await?;
     }
     let unknown = http2.exchange("CONNECT", "/contract?id=unknown", Some("websocket"), &version);
     let refused = wire::within(t.soon(), unknown).await?;
