@@ -331,6 +331,21 @@ impl Link {
         same(what, json!(what), answer)
     }
 
+    /// Stalls the hub's receive loop for a time, whatever becomes of the transport: two plain calls that wait.
+    ///
+    /// # Errors
+    /// When the hub does not answer.
+    pub async fn stall(&mut self, milliseconds: u64) -> Outcome {
+        let calls = [
+            hub::invocation("stall", "Void", &json!([])),
+            hub::send("Sleep", &json!([milliseconds])),
+            hub::send("Sleep", &json!([1])),
+        ];
+        self.say(&calls.concat()).await?;
+        // The hub has read all three with the first.
+        self.hears("stall", &[r#"{"type":3,"invocationId":"stall","result":null}"#]).await
+    }
+
     async fn receive(&mut self, limit: Duration) -> Outcome {
         let heard: Vec<String> = match &mut self.receiver {
             Receiver::WebSocket(socket) => match socket.event(limit).await? {
@@ -410,6 +425,18 @@ fn packed_length(bytes: &[u8]) -> Option<usize> {
         }
     }
     None
+}
+
+/// More numbered `Collect` calls than fit between a client and a hub that does not read, from `first` on; and how
+/// many they are. Straight that is 64 KiB. Before a gateway it is what the sockets between it and the hub take as
+/// well, some megabytes.
+#[must_use]
+pub fn flood(target: &Target, first: u32) -> (String, u32) {
+    const PADDING: usize = 20_000;
+    let count = if target.gateway { 700 } else { 20 };
+    let padding = "x".repeat(PADDING);
+    let call = |number| hub::record(&json!({"type": 1, "target": "Collect", "arguments": [number], "x": padding}));
+    ((first..first + count).map(call).collect(), count)
 }
 
 /// A connection beside the one under test that asks the hub what happened to it.

@@ -17,7 +17,7 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// Origin that the application allows to call with credentials.
 pub const CORS_ORIGIN: &str = "http://app.example";
 
-/// The gateway's time-outs that equal those of [`crate::target::SHORT`].
+/// The gateway's time-outs that equal those of [`crate::target::SHORT_TRANSPORT`].
 const SHORT_TIMES: [(&str, &str); 3] = [
     ("HUBGATE_TIMEOUTS_POLL_TIMEOUT", "2 s"),
     ("HUBGATE_TIMEOUTS_SEND_TIMEOUT", "2 s"),
@@ -103,7 +103,7 @@ impl Servers {
         let said = first_line(application.stdout.take(), "ready ", &self.application).await?;
         let mut addresses = said.split(' ').map(authority);
         let address = addresses.next().unwrap_or_default();
-        let mut target = Target {
+        let target = Target {
             address: address.clone(),
             http2_address: addresses.next(),
             gateway: false,

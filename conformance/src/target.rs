@@ -25,7 +25,7 @@ pub struct Target {
     pub gateway: bool,
     /// ASP.NET Core's major version behind the address.
     pub version: u8,
-    /// `host:port` of a second gateway before the same application, with the time-outs of [`SHORT`].
+    /// `host:port` of a second gateway before the same application, with the time-outs of [`SHORT_TRANSPORT`].
     pub short_address: Option<String>,
     /// Starts further servers of the same make, for rows that stop one.
     pub servers: Option<Arc<Servers>>,
@@ -56,9 +56,17 @@ pub struct Times {
 pub const DEFAULTS: Times =
     Times { path: "/contract", handshake: 15, keep_alive: 15, client: 30, poll: 90, send: 10, close: 5 };
 
-/// The same, shortened, at a path of its own.
-pub const SHORT: Times =
-    Times { path: "/contract-short", handshake: 1, keep_alive: 1, client: 2, poll: 2, send: 2, close: 1 };
+/// A short handshake time-out; it hurries everything that connects there.
+pub const SHORT_HANDSHAKE: Times = Times { path: "/contract-short", handshake: 1, ..DEFAULTS };
+
+/// Frequent hub pings.
+pub const SHORT_PING: Times = Times { path: "/contract-short-ping", keep_alive: 1, ..DEFAULTS };
+
+/// A short client time-out.
+pub const SHORT_CLIENT: Times = Times { path: "/contract-short-timeout", client: 2, ..DEFAULTS };
+
+/// Short time-outs of the transports; a gateway must be started with the same ones.
+pub const SHORT_TRANSPORT: Times = Times { path: "/contract-short-transport", poll: 2, send: 2, close: 1, ..DEFAULTS };
 
 /// A hub path with what every request to it carries.
 #[derive(Debug, Clone, Default)]
@@ -255,6 +263,16 @@ impl Target {
     pub async fn begin(&self, request: &Request) -> Outcome<Pending> {
         let mut connection = self.connect().await?;
         connection.send(request).await?;
+        Ok(Pending { connection, method: request.method.clone() })
+    }
+
+    /// As [`Target::begin`], for a body that the server may not take whole: it is written in the background.
+    ///
+    /// # Errors
+    /// When connecting fails.
+    pub async fn begin_apart(&self, request: &Request) -> Outcome<Pending> {
+        let mut connection = self.connect().await?;
+        connection.send_apart(request);
         Ok(Pending { connection, method: request.method.clone() })
     }
 

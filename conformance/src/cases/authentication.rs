@@ -139,6 +139,10 @@ async fn au_14_renewed_or_never_ended(t: &Target) -> Outcome {
     let renewed = async {
         let mut link = Link::start(t, Transport::LongPolling, expiring("alice")).await?;
         link.place = Place::from("/contract-authexpiry").bearer(&jwt::of("alice"));
+        if t.gateway {
+            // The hub sees one WebSocket, whose ticket no later request can renew; the client is asked to come back.
+            return link.hears("poll with a later expiry", &[CLOSED_FOR_NOW]).await;
+        }
         link.hears_nothing("poll with a later expiry", Duration::from_secs(9)).await?;
         link.works("renewed").await
     };

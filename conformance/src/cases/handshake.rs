@@ -8,7 +8,7 @@ use super::cases;
 use crate::failure::{Outcome, Step, holds, same};
 use crate::link::{CLOSED_WITH_ERROR, Link, Observer, Transport};
 use crate::runner::Run::{Quick, Waits};
-use crate::target::{DEFAULTS, Place, SHORT, Target, Times};
+use crate::target::{DEFAULTS, Place, SHORT_HANDSHAKE, Target, Times};
 use crate::wire::frame::{self, Frame};
 use crate::wire::{Error, hub};
 
@@ -163,9 +163,9 @@ async fn hs_10_time_out(t: &Target) -> Outcome {
 }
 
 async fn hs_10_time_out_short(t: &Target) -> Outcome {
-    time_out(t, SHORT, Transport::WebSockets, "").await?;
-    time_out(t, SHORT, Transport::WebSockets, r#"{"protocol":"js"#).await?;
-    time_out(t, SHORT, Transport::ServerSentEvents, "").await
+    time_out(t, SHORT_HANDSHAKE, Transport::WebSockets, "").await?;
+    time_out(t, SHORT_HANDSHAKE, Transport::WebSockets, r#"{"protocol":"js"#).await?;
+    time_out(t, SHORT_HANDSHAKE, Transport::ServerSentEvents, "").await
 }
 
 async fn time_out(t: &Target, times: Times, transport: Transport, begun: &str) -> Outcome {
@@ -304,7 +304,7 @@ async fn hs_31_messages_behind_a_refused_handshake(t: &Target) -> Outcome {
 }
 
 async fn hs_32_time_runs_from_the_attach(t: &Target) -> Outcome {
-    let place = Place::from(SHORT.path);
+    let place = Place::from(SHORT_HANDSHAKE.path);
     let negotiated = t.negotiate(&place).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let mut link = Link::attach(t, Transport::WebSockets, &place, &negotiated).await?;

@@ -10,9 +10,9 @@ use super::cases;
 use crate::expected::{Expected, NOT_DELETABLE};
 use crate::failure::{Outcome, Problem, Step, holds, same};
 use crate::jwt;
-use crate::link::{CLOSED, CLOSED_FOR_NOW, CLOSED_WITH_ERROR, Link, Observer, Transport};
+use crate::link::{CLOSED, CLOSED_FOR_NOW, CLOSED_WITH_ERROR, Link, Observer, Transport, flood};
 use crate::runner::Run::{Long, Quick, Waits};
-use crate::target::{DEFAULTS, Pending, Place, SHORT, Target, Times};
+use crate::target::{DEFAULTS, Pending, Place, SHORT_CLIENT, SHORT_PING, SHORT_TRANSPORT, Target, Times};
 use crate::wire::http::{Answer, Connection};
 use crate::wire::{self, Error, frame, hub};
 
@@ -129,7 +129,7 @@ async fn lp_03_idle_poll(t: &Target) -> Outcome {
 }
 
 async fn lp_03_idle_poll_short(t: &Target) -> Outcome {
-    idle_poll(&t.with_short_times()?, SHORT).await
+    idle_poll(&t.with_short_times()?, SHORT_TRANSPORT).await
 }
 
 async fn idle_poll(t: &Target, times: Times) -> Outcome {
@@ -225,11 +225,11 @@ async fn lp_08_no_poll(t: &Target) -> Outcome {
     let mut idle = start(t, &contract()).await?;
     let mut waiting = start(t, &contract()).await?;
     waiting.say(&hub::send("SendToCaller", &json!(["waiting"]))).await?;
-    sleep(Duration::from_secs(12)).await;
-    idle.say("").await.step("POST after 12 s")?;
+    sleep(Duration::from_secs(9)).await;
+    idle.say("").await.step("POST after 9 s")?;
     observer.sees_no(&idle, "disconnected").await?;
     for (what, link) in [("idle", &idle), ("data waiting", &waiting)] {
-        let ended = observer.happened(&link.connection_id, "disconnected", t.seconds(7)).await?;
+        let ended = observer.happened(&link.connection_id, "disconnected", t.seconds(10)).await?;
         same(format!("{what}: end at the hub"), true, ended)?;
         gone().check(t, what, &poll(t, link).await?)?;
         let post = t.exchange(&link.place.post(&link.token, "")).await?;
@@ -368,7 +368,7 @@ async fn lp_16_reader_stops(t: &Target) -> Outcome {
 }
 
 async fn lp_16_reader_stops_short(t: &Target) -> Outcome {
-    reader_stops(&t.with_short_times()?, SHORT).await
+    reader_stops(&t.with_short_times()?, SHORT_TRANSPORT).await
 }
 
 async fn reader_stops(t: &Target, times: Times) -> Outcome {
@@ -396,21 +396,21 @@ async fn reader_stops(t: &Target, times: Times) -> Outcome {
 }
 
 async fn lp_17_no_pings(t: &Target) -> Outcome {
-    no_pings(t, DEFAULTS).await
+    no_pings(t, DEFAULTS, DEFAULTS).await
 }
 
 async fn lp_17_no_pings_short(t: &Target) -> Outcome {
-    no_pings(&t.with_short_times()?, SHORT).await
+    no_pings(t, SHORT_PING, SHORT_CLIENT).await
 }
 
-async fn no_pings(t: &Target, times: Times) -> Outcome {
-    let (mut silent, mut pinged) = (start(t, times.path).await?, start(t, times.path).await?);
+async fn no_pings(t: &Target, pinging: Times, times: Times) -> Outcome {
+    let (mut silent, mut pinged) = (start(t, pinging.path).await?, start(t, times.path).await?);
     silent.hears_pings = true;
     pinged.hears_pings = true;
     pinged.say(&hub::ping()).await?;
     let began = Instant::now();
     let idle = async {
-        // Twice the client time-out, which is more than twice the keep-alive interval.
+        // Twice the client time-out, which is more than twice the interval of pings.
         let until = Duration::from_secs(times.client * 2 + 2);
         match silent.next(until).await {
             Err(failure) if matches!(failure.problem, Problem::Wire(Error::Late(_))) => {}
@@ -451,9 +451,9 @@ async fn lp_20_poll_while_a_post_waits(t: &Target) -> Outcome {
     let mut link = start(t, &contract()).await?;
     link.say(&hub::send("Block", &json!([]))).await?;
     observer.sees(&link, "blocked").await?;
-    let records: String = hub::send("Void", &json!([])).repeat(2500);
-    let mut post = t.begin(&link.place.post(&link.token, records)).await?;
-    post.stays("POST", t.moment()).await?;
+    link.say(&hub::send("Void", &json!([]))).await?;
+    let mut post = t.begin_apart(&link.place.post(&link.token, flood(t, 0).0)).await?;
+    post.stays("POST", t.seconds(1)).await?;
     let mut old = pending(t, &link).await?;
     let mut new = t.begin(&link.place.poll(&link.token)).await?;
     Expected::no_content().check(t, "old poll", &old.answer(t.soon()).await?)?;
@@ -508,11 +508,8 @@ async fn lp_28_newer_polls_while_a_body_is_not_read(t: &Target) -> Outcome {
     let mut older = narrow_poll(t, &link).await?;
     let head = wire::within(t.soon(), older.head()).await?;
     let request = link.place.poll(&link.token);
-    let mut newer = futures_util::future::try_join_all((0..3).map(|_| t.begin(&request))).await?;
-    for poll in &mut newer {
-        poll.stays("while the older one's body is under way", t.moment()).await?;
-    }
-    let (body, _) = wire::within(t.soon(), older.body(&head, "GET")).await.step("the older one's body")?;
+    let newer = futures_util::future::try_join_all((0..3).map(|_| t.begin(&request))).await?;
+    let (body, _) = wire::within(t.soon(), older.body(&head, "GET")).await.step("the older one's body is completed")?;
     same("bytes of the older one's body", hub::completion("1", &json!("")).len() + 1 + HUGE, body.len())?;
     let mut staying = one_stays(t, newer).await?;
     link.say(&hub::invocation("2", "Echo", &json!(["x"]))).await?;

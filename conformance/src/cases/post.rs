@@ -5,7 +5,7 @@ use serde_json::json;
 use super::cases;
 use crate::expected::Expected;
 use crate::failure::{Outcome, Step, holds, same};
-use crate::link::{CLOSED_WITH_ERROR, Link, Observer, Transport};
+use crate::link::{CLOSED_WITH_ERROR, Link, Observer, Transport, flood};
 use crate::runner::Run::{Quick, Waits};
 use crate::target::{Place, Target};
 use crate::wire::http::{Connection, Request, chunk_bytes};
@@ -18,7 +18,7 @@ cases! {
     "PST-04" Quick => pst_04_empty_body;
     "PST-05" Quick => pst_05_before_the_first_get;
     "PST-06" Quick => pst_06_waits_for_room;
-    "PST-07" Quick => pst_07_disposed_while_waiting;
+    "PST-07" Waits(30) => pst_07_disposed_while_waiting;
     "PST-08" Quick => pst_08_after_disposal;
     "PST-09" Quick => pst_09_aborted_half_way;
     "PST-10" Quick => pst_10_message_over_two_posts;
@@ -65,23 +65,19 @@ async fn stalled(t: &Target, observer: &mut Observer, transport: Transport) -> O
     Ok(link)
 }
 
-/// Records of about 50 bytes each that the hub counts, from `first` on.
-fn collected(first: u32, count: u32) -> String {
-    (first..first + count).map(|number| hub::send("Collect", &json!([number]))).collect()
-}
-
 async fn pst_02_two_at_once(t: &Target) -> Outcome {
     let mut observer = Observer::open(t).await?;
     let mut link = stalled(t, &mut observer, Transport::LongPolling).await?;
-    let mut first = t.begin(&link.place.post(&link.token, collected(0, 4000))).await?;
-    first.stays("first", t.moment()).await?;
-    let mut second = t.begin(&link.place.post(&link.token, collected(4000, 4000))).await?;
-    second.stays("second", t.moment()).await?;
+    let (body, count) = flood(t, 0);
+    let mut first = t.begin_apart(&link.place.post(&link.token, body)).await?;
+    first.stays("first", t.seconds(1)).await?;
+    let mut second = t.begin_apart(&link.place.post(&link.token, flood(t, count).0)).await?;
+    second.stays("second", t.seconds(1)).await?;
     observer.unblock(&link).await?;
     Expected::empty(200).check(t, "first", &first.answer(t.soon()).await?)?;
     Expected::empty(200).check(t, "second", &second.answer(t.soon()).await?)?;
     let seen = link.call("Collected", json!([])).await?;
-    same("records received and their disorder", json!([8000, 0]), seen)
+    same("records received and their disorder", json!([2 * count, 0]), seen)
 }
 
 async fn pst_03_without_content_type(t: &Target) -> Outcome {
@@ -124,14 +120,15 @@ async fn pst_06_waits_for_room(t: &Target) -> Outcome {
     let mut observer = Observer::open(t).await?;
     for transport in POSTING {
         let mut link = stalled(t, &mut observer, transport).await?;
-        let small = t.exchange(&link.place.post(&link.token, collected(0, 10))).await?;
+        let small = t.exchange(&link.place.post(&link.token, hub::send("Collect", &json!([0])))).await?;
         Expected::empty(200).check(t, "small", &small)?;
-        let mut large = t.begin(&link.place.post(&link.token, collected(10, 4000))).await?;
+        let (body, count) = flood(t, 1);
+        let mut large = t.begin_apart(&link.place.post(&link.token, body)).await?;
         large.stays("large", t.seconds(1)).await?;
         observer.unblock(&link).await?;
         Expected::empty(200).check(t, "large", &large.answer(t.soon()).await?)?;
         let seen = link.call("Collected", json!([])).await?;
-        same(format!("{transport:?}: records received and their disorder"), json!([4010, 0]), seen)?;
+        same(format!("{transport:?}: records received and their disorder"), json!([count + 1, 0]), seen)?;
     }
     Ok(())
 }
@@ -139,12 +136,10 @@ async fn pst_06_waits_for_room(t: &Target) -> Outcome {
 async fn pst_07_disposed_while_waiting(t: &Target) -> Outcome {
     let mut observer = Observer::open(t).await?;
     let mut link = Link::start(t, Transport::LongPolling, &contract()).await?;
-    // Sleep, unlike Block, does not end with the connection: the loop stays stalled.
-    link.say(&hub::send("Sleep", &json!([6000]))).await?;
-    link.say(&hub::send("Void", &json!([]))).await?;
-    let mut first = t.begin(&link.place.post(&link.token, collected(0, 4000))).await?;
-    first.stays("first", t.moment()).await?;
-    let mut second = t.begin(&link.place.post(&link.token, collected(4000, 4000))).await?;
+    link.stall(12_000).await?;
+    let mut first = t.begin_apart(&link.place.post(&link.token, flood(t, 0).0)).await?;
+    first.stays("first", t.seconds(1)).await?;
+    let mut second = t.begin_apart(&link.place.post(&link.token, flood(t, 0).0)).await?;
     second.stays("second", t.moment()).await?;
     let began = std::time::Instant::now();
     Expected::empty(202).check(t, "DELETE", &t.exchange(&link.place.delete(&link.token)).await?)?;
@@ -152,14 +147,14 @@ async fn pst_07_disposed_while_waiting(t: &Target) -> Outcome {
     Expected::empty(404).check(t, "second", &second.answer(t.soon()).await?)?;
     let took = began.elapsed();
     holds("at once", took < t.seconds(4), took)?;
-    observer.sees(&link, "disconnected").await?;
+    let ended = observer.happened(&link.connection_id, "disconnected", t.seconds(15)).await?;
+    same("end at the hub", true, ended)?;
 
     // An event stream that its client ends: the reference lets the POST wait until the loop goes on.
     let mut link = Link::start(t, Transport::ServerSentEvents, &contract()).await?;
-    link.say(&hub::send("Sleep", &json!([2000]))).await?;
-    link.say(&hub::send("Void", &json!([]))).await?;
-    let mut post = t.begin(&link.place.post(&link.token, collected(0, 4000))).await?;
-    post.stays("POST", t.moment()).await?;
+    link.stall(6000).await?;
+    let mut post = t.begin_apart(&link.place.post(&link.token, flood(t, 0).0)).await?;
+    post.stays("POST", t.seconds(1)).await?;
     link.reset();
     let limit = if t.gateway { t.seconds(1) } else { t.soon() };
     let answer = post.answer(limit).await.step("POST after the event stream has ended")?;

@@ -7,7 +7,7 @@ use crate::expected::{self, Expected, NOT_DELETABLE, TRANSPORT_CHANGED};
 use crate::failure::{Outcome, Step, holds, mismatch, same};
 use crate::link::{CLOSED, CLOSED_WITH_ERROR, Link, Observer, Transport};
 use crate::runner::Run::{Quick, Waits};
-use crate::target::{DEFAULTS, Place, SHORT, Target, Times};
+use crate::target::{DEFAULTS, Place, SHORT_TRANSPORT, Target, Times};
 use crate::wire::events::{EventItem, EventStream, Subscription, data_of};
 use crate::wire::http::{Connection, Head};
 use crate::wire::{self, Error, hub, show};
@@ -248,7 +248,7 @@ async fn sse_11_reader_stops(t: &Target) -> Outcome {
 }
 
 async fn sse_11_reader_stops_short(t: &Target) -> Outcome {
-    reader_stops(&t.with_short_times()?, SHORT).await
+    reader_stops(&t.with_short_times()?, SHORT_TRANSPORT).await
 }
 
 async fn reader_stops(t: &Target, times: Times) -> Outcome {

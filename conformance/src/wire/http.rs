@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::{End, Error, show};
 
@@ -218,7 +219,8 @@ impl Answer {
 /// A TCP connection that speaks HTTP/1.1.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    reading: OwnedReadHalf,
+    writing: Option<OwnedWriteHalf>,
     buffer: BytesMut,
     host: String,
 }
@@ -231,8 +233,7 @@ impl Connection {
     pub async fn open(address: &str) -> Result<Self, Error> {
         let stream =
             TcpStream::connect(address).await.map_err(|cause| Error::Connect { address: address.to_owned(), cause })?;
-        let _ = stream.set_nodelay(true);
-        Ok(Self { stream, buffer: BytesMut::new(), host: address.to_owned() })
+        Ok(Self::over(stream, address))
     }
 
     /// Connects with a receive buffer of about `bytes`, so that a reader that stops is felt soon.
@@ -250,8 +251,13 @@ impl Connection {
         .map_err(failed)?;
         socket.set_recv_buffer_size(bytes).map_err(failed)?;
         let stream = socket.connect(target).await.map_err(failed)?;
+        Ok(Self::over(stream, address))
+    }
+
+    fn over(stream: TcpStream, address: &str) -> Self {
         let _ = stream.set_nodelay(true);
-        Ok(Self { stream, buffer: BytesMut::new(), host: address.to_owned() })
+        let (reading, writing) = stream.into_split();
+        Self { reading, writing: Some(writing), buffer: BytesMut::new(), host: address.to_owned() }
     }
 
     /// Host and port this connection goes to.
@@ -274,7 +280,7 @@ impl Connection {
     /// # Errors
     /// [`Error::Write`].
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.stream.write_all(bytes).await.map_err(Error::Write)
+        self.writing()?.write_all(bytes).await.map_err(Error::Write)
     }
 
     /// Writes as much of `bytes` as goes at once and tells how much that was.
@@ -282,7 +288,24 @@ impl Connection {
     /// # Errors
     /// [`Error::Write`].
     pub async fn send_some(&mut self, bytes: &[u8]) -> Result<usize, Error> {
-        self.stream.write(bytes).await.map_err(Error::Write)
+        self.writing()?.write(bytes).await.map_err(Error::Write)
+    }
+
+    /// Writes a request in the background, for a body that the server may not take whole. Nothing else can be
+    /// written on this connection afterwards.
+    pub fn send_apart(&mut self, request: &Request) {
+        let bytes = request.to_bytes(&self.host);
+        if let Some(mut writing) = self.writing.take() {
+            tokio::spawn(async move {
+                let _ = writing.write_all(&bytes).await;
+                // Without this the end of the task would end the sending side; the connection is the caller's.
+                writing.forget();
+            });
+        }
+    }
+
+    fn writing(&mut self) -> Result<&mut OwnedWriteHalf, Error> {
+        self.writing.as_mut().ok_or_else(|| Error::Write(std::io::Error::other("a body is being written")))
     }
 
     /// Reads the next head, an interim one too.
@@ -395,7 +418,7 @@ impl Connection {
     /// # Errors
     /// [`Error::Ended`] with how the connection ended and what had come.
     pub async fn fill(&mut self) -> Result<(), Error> {
-        let end = match self.stream.read_buf(&mut self.buffer).await {
+        let end = match self.reading.read_buf(&mut self.buffer).await {
             Ok(0) => End::Fin,
             Ok(_) => return Ok(()),
             Err(_) => End::Reset,
@@ -428,12 +451,18 @@ impl Connection {
 
     /// Closes our sending side; reading goes on.
     pub async fn finish(&mut self) {
-        let _ = self.stream.shutdown().await;
+        if let Some(writing) = &mut self.writing {
+            let _ = writing.shutdown().await;
+        }
     }
 
     /// Resets the connection (RST instead of FIN).
     pub fn reset(self) {
-        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        if let Some(writing) = self.writing {
+            // Its drop would send FIN first.
+            writing.forget();
+        }
+        let _ = socket2::SockRef::from(self.reading.as_ref()).set_linger(Some(Duration::ZERO));
     }
 }
 

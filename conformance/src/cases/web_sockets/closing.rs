@@ -10,7 +10,7 @@ use crate::expected::{self, Expected, POST_REFUSED};
 use crate::failure::{Outcome, Step, holds, mismatch, same, skip};
 use crate::link::{CLOSED, CLOSED_FOR_NOW, Link, Observer, Transport};
 use crate::runner::Run::{Quick, Waits};
-use crate::target::{DEFAULTS, Place, SHORT, Target, Times};
+use crate::target::{DEFAULTS, Place, SHORT_TRANSPORT, Target, Times};
 use crate::wire::frame::{self, Frame};
 use crate::wire::http::Connection;
 use crate::wire::web_socket::{Event, Upgrade, WebSocket};
@@ -100,7 +100,7 @@ async fn ws_14_unanswered_close_frame(t: &Target) -> Outcome {
 }
 
 async fn ws_14_unanswered_close_frame_short(t: &Target) -> Outcome {
-    unanswered_close_frame(&t.with_short_times()?, SHORT).await
+    unanswered_close_frame(&t.with_short_times()?, SHORT_TRANSPORT).await
 }
 
 async fn unanswered_close_frame(t: &Target, times: Times) -> Outcome {
@@ -147,7 +147,7 @@ async fn ws_17_reader_stops(t: &Target) -> Outcome {
 }
 
 async fn ws_17_reader_stops_short(t: &Target) -> Outcome {
-    reader_stops(&t.with_short_times()?, SHORT).await
+    reader_stops(&t.with_short_times()?, SHORT_TRANSPORT).await
 }
 
 async fn reader_stops(t: &Target, times: Times) -> Outcome {
