@@ -467,7 +467,7 @@ impl Observer {
     /// # Errors
     /// When it has not.
     pub async fn sees(&mut self, link: &Link, event: &str) -> Outcome {
-        let happened = self.happened(&link.connection_id, event, self.0.target.soon()).await?;
+        let happened = self.happened(&link.connection_id, event, self.0.target.seconds(10)).await?;
         same(format!("event {event:?} at the hub"), true, happened)
     }
 

@@ -12,7 +12,7 @@ use crate::failure::{Outcome, Problem};
 use crate::target::Target;
 
 /// Cases that run at the same time.
-const AT_ONCE: usize = 40;
+const AT_ONCE: usize = 28;
 
 /// A case of the table.
 #[derive(Clone, Copy)]
@@ -53,8 +53,8 @@ impl Case {
 
     fn limit(&self, target: &Target) -> Duration {
         match self.run {
-            Run::Quick => target.seconds(30),
-            Run::Waits(seconds) | Run::Long(seconds) => target.seconds(seconds + 15),
+            Run::Quick => target.seconds(45),
+            Run::Waits(seconds) | Run::Long(seconds) => target.seconds(seconds + 25),
         }
     }
 }

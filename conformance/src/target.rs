@@ -203,7 +203,7 @@ impl Target {
     /// The longest that an answer which needs no waiting may take.
     #[must_use]
     pub fn soon(&self) -> Duration {
-        self.seconds(10)
+        self.seconds(15)
     }
 
     /// How long nothing must happen to be called silence. Not stretched by patience: longer proves more, not less.
@@ -360,7 +360,7 @@ impl Target {
     /// When the connection is still known after a while.
     pub async fn removed(&self, what: &str, place: impl Into<Place>, token: &str) -> Outcome {
         let request = place.into().post(token, "");
-        let until = tokio::time::Instant::now() + self.soon() / 2;
+        let until = tokio::time::Instant::now() + self.soon() / 3;
         loop {
             let answer = self.exchange(&request).await.step(what)?;
             if !answer.body.is_empty() && answer.head.status == 404 || tokio::time::Instant::now() > until {

@@ -355,13 +355,16 @@ async fn lp_15_write_error(t: &Target) -> Outcome {
 
 /// Begins a poll with a narrow receive buffer, for a connection that has much to say.
 async fn narrow_poll(t: &Target, link: &Link) -> Outcome<Connection> {
-    let mut connection = Connection::open_narrow(&t.address, 4096).await?;
+    let mut connection = Connection::open_narrow(&t.address, NARROW).await?;
     connection.send(&link.place.poll(&link.token)).await?;
     Ok(connection)
 }
 
+/// Receive buffer of a reader that is to be felt when it stops, in bytes.
+const NARROW: u32 = 32 * 1024;
+
 /// Bytes of the message that no socket buffer takes whole.
-const HUGE: usize = 16_000_000;
+const HUGE: usize = 10_000_000;
 
 async fn lp_16_reader_stops(t: &Target) -> Outcome {
     reader_stops(t, DEFAULTS).await
@@ -551,7 +554,7 @@ async fn lp_31_slow_reader(t: &Target) -> Outcome {
     link.say(&hub::invocation("1", "Big", &json!([HUGE]))).await?;
     let mut connection = narrow_poll(t, &link).await?;
     let head = wire::within(t.soon(), connection.head()).await?;
-    sleep(Duration::from_secs(6)).await;
+    sleep(Duration::from_secs(5)).await;
     let (body, _) = wire::within(t.soon(), connection.body(&head, "GET")).await?;
     same("bytes", hub::completion("1", &json!("")).len() + 1 + HUGE, body.len())?;
     link.works("afterwards").await

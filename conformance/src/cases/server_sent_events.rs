@@ -255,7 +255,7 @@ async fn reader_stops(t: &Target, times: Times) -> Outcome {
     let place = Place::from(times.path);
     let mut observer = Observer::open(t).await?;
     let negotiated = t.negotiate(&place).await?;
-    let connection = Connection::open_narrow(&t.address, 4096).await?;
+    let connection = Connection::open_narrow(&t.address, 32 * 1024).await?;
     let request = place.events(&negotiated.token);
     let Subscription::Open(mut stream) = EventStream::open(connection, &request).await? else {
         return mismatch("event stream", "200", "a refusal");

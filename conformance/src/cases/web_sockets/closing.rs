@@ -154,7 +154,7 @@ async fn reader_stops(t: &Target, times: Times) -> Outcome {
     let place = Place::from(times.path);
     let mut observer = Observer::open(t).await?;
     let negotiated = t.negotiate(&place).await?;
-    let connection = Connection::open_narrow(&t.address, 4096).await?;
+    let connection = Connection::open_narrow(&t.address, 32 * 1024).await?;
     let request = place.upgrade(&negotiated.token);
     let Upgrade::Switched(mut socket) = WebSocket::upgrade(connection, &request, b"").await? else {
         return mismatch("upgrade", "101", "a refusal");
