@@ -433,7 +433,7 @@ fn packed_length(bytes: &[u8]) -> Option<usize> {
 #[must_use]
 pub fn flood(target: &Target, first: u32) -> (String, u32) {
     const PADDING: usize = 20_000;
-    let count = if target.gateway { 700 } else { 20 };
+    let count = if target.gateway { 500 } else { 20 };
     let padding = "x".repeat(PADDING);
     let call = |number| hub::record(&json!({"type": 1, "target": "Collect", "arguments": [number], "x": padding}));
     ((first..first + count).map(call).collect(), count)

@@ -381,7 +381,7 @@ async fn reader_stops(t: &Target, times: Times) -> Outcome {
     let mut connection = narrow_poll(t, &link).await?;
     wire::within(t.soon(), connection.head()).await.step("the response begins")?;
     let began = Instant::now();
-    let ended = observer.happened(&link.connection_id, "disconnected", t.seconds(times.send + 6)).await?;
+    let ended = observer.happened(&link.connection_id, "disconnected", t.seconds(times.send + 4)).await?;
     same("end at the hub", true, ended)?;
     let took = began.elapsed().as_secs_f32();
     holds("seconds until the end", took > times.send as f32 - 0.6, took)?;

@@ -263,7 +263,7 @@ async fn reader_stops(t: &Target, times: Times) -> Outcome {
     let messages = hub::handshake("json", 1) + &hub::send("Push", &json!([200, 100_000]));
     t.exchange(&place.post(&negotiated.token, messages)).await?;
     let began = std::time::Instant::now();
-    let limit = t.seconds(times.send + 5);
+    let limit = t.seconds(times.send + 10);
     let ended = observer.happened(&negotiated.connection_id, "disconnected", limit).await?;
     same("end at the hub", true, ended)?;
     let took = began.elapsed().as_secs_f32();

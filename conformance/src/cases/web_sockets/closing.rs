@@ -162,7 +162,7 @@ async fn reader_stops(t: &Target, times: Times) -> Outcome {
     socket.text(&hub::handshake("json", 1)).await?;
     socket.text(&hub::send("Push", &json!([200, 100_000]))).await?;
     let began = Instant::now();
-    let limit = t.seconds(times.send + 5);
+    let limit = t.seconds(times.send + 10);
     let ended = observer.happened(&negotiated.connection_id, "disconnected", limit).await?;
     same("end at the hub", true, ended)?;
     let took = began.elapsed().as_secs_f32();
