@@ -1,35 +1,34 @@
 //! Transport requests with a token of ours: WebSockets, event streams, polls, POSTs, DELETEs (signalr-wire §4, §5).
 
+mod admit;
+mod connect;
+mod post;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body_util::BodyExt;
+use http::{Method, Request, Response, StatusCode, Version};
 use hubgate_protocol::websocket::{self, OpCode};
 use hyper::body::Incoming;
 use tokio::io::split;
 
+use self::admit::{admit, credentials};
+use self::connect::connect;
+use self::post::post;
 use crate::answer;
-use crate::backend::{Backend, Failed, HubHttp};
 use crate::body::Body;
-use crate::edge::{Bounds, Edge, End, Kind, Poll, Upward, UpwardError, event_stream, read_hub};
-use crate::forward::{Agreed, agree, failure, join, upgrade_key, upgrade_request};
-use crate::identity::{Admission, Credentials, Verdict};
-use crate::metrics::Limit;
+use crate::edge::{Bounds, Edge, End, Kind, Poll, Upward, event_stream, read_hub};
+use crate::forward::{join, upgrade_key};
+use crate::identity::Admission;
 use crate::negotiate::seconds;
 use crate::observe::{Attached, connect_outcome, note_connection, transport};
 use crate::outbound;
-use crate::polling;
-use crate::query::Query;
 use crate::relay::Report;
-use crate::table::{EARLY_BYTES_MAX, Entry, State, TokenKey, Waiting};
+use crate::table::{Entry, State, TokenKey, Waiting};
 use crate::token::{Contents, HubDigest};
 use crate::visit::{Visit, wants_event_stream, wants_web_socket};
-
-/// Largest piece in which a POST's bytes go on, so that one POST is mostly one frame.
-const PIECE_BYTES: usize = 64 * 1024;
 
 /// A token that was presented and is ours.
 pub(crate) struct Presented {
@@ -213,104 +212,6 @@ fn early_frames(early: &[u8]) -> Bytes {
     frames.freeze()
 }
 
-/// Opens the hub's WebSocket over the connection that carried the negotiate, or another one to the same backend
-/// (rules D2, D4).
-async fn connect(
-    visit: &Visit,
-    mut waiting: Waiting,
-    mut request: Request<Body>,
-    key: &HeaderValue,
-    to_http2: bool,
-) -> Result<(Waiting, Agreed), Box<Response<Body>>> {
-    let raw_query = request.uri().query().unwrap_or_default().to_owned();
-    let query = Query::new(&raw_query).edited(&[
-        ("id", Some(waiting.hub_token.expose())),
-        ("useStatefulReconnect", None),
-        ("webTransport", None),
-    ]);
-    let event_stream = wants_event_stream(request.headers());
-    upgrade_request(visit, &mut request, &query, key, true);
-    if let Some(elsewhere) = &waiting.elsewhere {
-        elsewhere.readdress(&mut request, &waiting.hub_token);
-    }
-    waiting.cookies.add_to(request.headers_mut());
-    let mut backend = Arc::clone(waiting.share.backend());
-    if visit.gate.ignore_token_backend
-        && let Some(any) = visit.route.pool.as_ref().and_then(|pool| pool.choose(&[], visit.gate.chance()))
-    {
-        waiting.held = None;
-        backend = any;
-    }
-    if let Some(pool) = &visit.route.pool {
-        outbound::address(pool, &backend, &mut request);
-    }
-    let held = waiting.held.take().map(|(http, _)| http);
-    if !waiting.hub_has_web_sockets {
-        return connect_over_polls(visit, &backend, held, request, key, to_http2).await.map(|agreed| (waiting, agreed));
-    }
-    match send(&backend, held, request).await {
-        Ok((response, connection)) => {
-            drop(connection);
-            match agree(visit, &backend, response, key.as_bytes(), to_http2).await {
-                Ok(agreed) => Ok((waiting, agreed)),
-                // Clients in Node repeat an event stream that is refused with 5xx for ever (rule B8).
-                Err(refusal) if event_stream && refusal.status().is_server_error() => {
-                    Err(Box::new(answer::no_connection()))
-                }
-                Err(refusal) => Err(refusal),
-            }
-        }
-        Err(Failed::Unsent(_, error) | Failed::Sent(error)) => Err(Box::new(failure(visit, &error, event_stream))),
-    }
-}
-
-/// Reaches a hub that offers no WebSockets over long polling (rule D5).
-async fn connect_over_polls(
-    visit: &Visit,
-    backend: &Arc<Backend>,
-    held: Option<HubHttp>,
-    request: Request<Body>,
-    key: &HeaderValue,
-    to_http2: bool,
-) -> Result<Agreed, Box<Response<Body>>> {
-    let config = &visit.live.config;
-    let bounds = polling::Bounds {
-        client_message_bytes_max: config.limits.client_message_bytes_max,
-        hub_message_bytes_max: config.limits.hub_message_bytes_max,
-        hub_ping_interval: config.timeouts.hub_ping_interval,
-    };
-    match polling::connect(backend, held, request, bounds).await {
-        Ok(Ok(hub)) => Ok(Agreed { response: polling::switching(key, to_http2), hub: (hub, Bytes::new()) }),
-        Ok(Err(mut refusal)) => {
-            outbound::finish(visit, backend, &mut refusal);
-            Err(Box::new(refusal))
-        }
-        Err(error) => Err(Box::new(failure(visit, &error, true))),
-    }
-}
-
-async fn send(
-    backend: &Arc<Backend>,
-    held: Option<HubHttp>,
-    request: Request<Body>,
-) -> Result<(Response<Incoming>, HubHttp), Failed> {
-    let mut request = request;
-    if let Some(mut held) = held.filter(|held| !held.is_closed()) {
-        match held.send(request, backend.headers_timeout()).await {
-            Ok(response) => return Ok((response, held)),
-            Err(Failed::Unsent(unsent, _)) => request = *unsent,
-            Err(sent) => return Err(sent),
-        }
-    }
-    match backend.fresh_http().await {
-        Ok(mut fresh) => {
-            let response = fresh.send(request, backend.headers_timeout()).await?;
-            Ok((response, fresh))
-        }
-        Err(error) => Err(Failed::Unsent(Box::new(request), error.into())),
-    }
-}
-
 /// Attaches an event stream or the first poll: reaches the hub, starts reading it.
 async fn attach_edge(
     visit: &Visit,
@@ -402,60 +303,6 @@ async fn edge_of(visit: &Visit, entry: &Entry, request: &Request<Incoming>) -> R
     }
 }
 
-/// What a request shows of its user.
-fn credentials(visit: &Visit, request: &Request<Incoming>) -> Credentials {
-    let query = Query::new(request.uri().query().unwrap_or_default());
-    visit.gate.fingerprints.credentials(request.headers(), query)
-}
-
-/// Refuses another user's request (rule A4), and has the hub look at credentials that it has not seen (rule A5).
-async fn admit(visit: &Visit, edge: &Edge, request: &Request<Incoming>) -> Result<(), Response<Body>> {
-    let credentials = credentials(visit, request);
-    let verdict = edge.admission().judge(&credentials, SystemTime::now());
-    match verdict {
-        Verdict::Known => Ok(()),
-        Verdict::AnotherUser => Err(answer::text(StatusCode::FORBIDDEN, answer::USER_CHANGED)),
-        Verdict::AskHub => {
-            let Some(backend) = &edge.judge else { return Ok(()) };
-            let (head, ()) = copy_head(request).into_parts();
-            let mut question = Request::from_parts(head, Body::Empty);
-            // A POST without `id` opens nothing: it is refused by the hub's authorisation or for want of an id.
-            *question.method_mut() = Method::POST;
-            question.headers_mut().remove(http::header::CONTENT_LENGTH);
-            question.headers_mut().remove(http::header::TRANSFER_ENCODING);
-            let raw_query = request.uri().query().unwrap_or_default();
-            let query = Query::new(raw_query).edited(&[("id", None)]);
-            outbound::prepare(visit, &mut question, &query);
-            if let Some(pool) = &visit.route.pool {
-                outbound::address(pool, backend, &mut question);
-            }
-            match backend.exchange(question).await {
-                Ok((response, connection)) => {
-                    backend.keep(connection);
-                    let status = response.status();
-                    if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-                        let mut response = response.map(Body::Stream);
-                        outbound::finish(visit, backend, &mut response);
-                        return Err(response);
-                    }
-                    let memory = visit.live.config.timeouts.credentials_memory;
-                    edge.admission().remember(&credentials, SystemTime::now(), memory);
-                    Ok(())
-                }
-                Err(Failed::Unsent(_, error) | Failed::Sent(error)) => Err(failure(visit, &error, true)),
-            }
-        }
-    }
-}
-
-fn copy_head(request: &Request<Incoming>) -> Request<()> {
-    let mut copy = Request::new(());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
 async fn poll(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incoming>) -> Response<Body> {
     let Some(entry) = entry else { return answer::no_connection() };
     let first = matches!(*entry.state(), State::Waiting(_));
@@ -483,162 +330,6 @@ async fn poll(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incomin
             entry.set(State::Finished);
             edge.over.cancel();
             answer::empty(StatusCode::NO_CONTENT)
-        }
-    }
-}
-
-async fn post(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incoming>) -> Response<Body> {
-    let Some(entry) = entry else { return answer::no_connection() };
-    let limit = visit.live.config.limits.post_bytes_max as u64;
-    if http_body::Body::size_hint(request.body()).lower() > limit {
-        visit.gate.metrics.limit_reached(Limit::PostBytes);
-        let mut response = answer::empty(StatusCode::BAD_REQUEST);
-        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
-        return response;
-    }
-    let mut ahead = Bytes::new();
-    if matches!(*entry.state(), State::Waiting(_)) {
-        match post_early(&entry, request).await {
-            Early::Answered(response) => return response,
-            Early::Attached(bytes, rest) => {
-                ahead = bytes;
-                return match edge_of(visit, &entry, &rest).await {
-                    Ok(edge) => send_up(visit, &edge, ahead, rest).await,
-                    Err(refusal) => refusal,
-                };
-            }
-        }
-    }
-    match edge_of(visit, &entry, &request).await {
-        Ok(edge) => send_up(visit, &edge, ahead, request).await,
-        Err(refusal) => refusal,
-    }
-}
-
-/// What became of a POST before any transport.
-enum Early {
-    /// It is answered.
-    Answered(Response<Body>),
-    /// A transport has attached meanwhile: these bytes and the rest go to it.
-    Attached(Bytes, Request<Incoming>),
-}
-
-/// Keeps the bytes of a POST that comes before its transport; more than the reference's pipe takes waits for one.
-async fn post_early(entry: &Entry, mut request: Request<Incoming>) -> Early {
-    loop {
-        let frame = match request.body_mut().frame().await {
-            None => return Early::Answered(answer::empty(StatusCode::OK)),
-            Some(Err(_)) => return Early::Answered(answer::empty(StatusCode::BAD_REQUEST)),
-            Some(Ok(frame)) => frame,
-        };
-        let Ok(data) = frame.into_data() else { continue };
-        loop {
-            let changed = entry.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            match &mut *entry.state() {
-                State::Waiting(waiting) if waiting.early.len() + data.len() <= EARLY_BYTES_MAX => {
-                    waiting.early.extend_from_slice(&data);
-                    break;
-                }
-                State::Waiting(_) => {}
-                State::Attaching(Kind::WebSocket) | State::WebSocket | State::Finished => {
-                    return Early::Answered(answer::empty(StatusCode::NOT_FOUND));
-                }
-                State::Attaching(_) | State::Edge(_) => return Early::Attached(data, request),
-            }
-            changed.await;
-        }
-    }
-}
-
-/// Passes a POST's bytes to the hub; the answer waits until all of them are written (signalr-wire §5.3).
-async fn send_up(visit: &Visit, edge: &Edge, ahead: Bytes, request: Request<Incoming>) -> Response<Body> {
-    let mut sending = match edge.sending().await {
-        Ok(sending) => sending,
-        Err(error) => return unsendable(edge, &error),
-    };
-    let mut body = request.into_body();
-    let mut gathered = BytesMut::from(&ahead[..]);
-    let mut pace = Pace::new(visit);
-    let broken = loop {
-        match pace.next(&mut body).await {
-            Some(Ok(data)) => gathered.extend_from_slice(&data),
-            Some(Err(Unread::TooSlow)) => {
-                visit.gate.metrics.limit_reached(Limit::BodyRate);
-                break true;
-            }
-            Some(Err(Unread::Broken)) => break true,
-            None => break false,
-        }
-        if gathered.len() >= PIECE_BYTES
-            && let Err(error) = sending.pass(gathered.split().freeze()).await
-        {
-            return unsendable(edge, &error);
-        }
-    };
-    if let Err(error) = sending.pass(gathered.freeze()).await {
-        return unsendable(edge, &error);
-    }
-    answer::empty(if broken { StatusCode::BAD_REQUEST } else { StatusCode::OK })
-}
-
-/// The answer to bytes that cannot go on. Between a hub's Close and the poll that tells the end it is still 200.
-fn unsendable(edge: &Edge, error: &UpwardError) -> Response<Body> {
-    match error {
-        UpwardError::Hub(_) if edge.kind == Kind::LongPolling && !edge.over.is_cancelled() => {
-            answer::empty(StatusCode::OK)
-        }
-        _ => answer::empty(StatusCode::NOT_FOUND),
-    }
-}
-
-/// Why a body was not read to its end.
-#[derive(Debug, Clone, Copy)]
-enum Unread {
-    /// It came slower than `limits.body_rate_min`.
-    TooSlow,
-    /// Its framing is wrong, or the client left.
-    Broken,
-}
-
-/// Reads a body and gives up on one that comes too slowly (rule F2).
-struct Pace {
-    grace: std::time::Duration,
-    rate_min: u64,
-    since: tokio::time::Instant,
-    bytes: u64,
-}
-
-impl Pace {
-    fn new(visit: &Visit) -> Self {
-        let config = &visit.live.config;
-        Self {
-            grace: config.timeouts.body_grace,
-            rate_min: config.limits.body_rate_min as u64,
-            since: tokio::time::Instant::now(),
-            bytes: 0,
-        }
-    }
-
-    /// When the bytes so far are too few.
-    fn deadline(&self) -> tokio::time::Instant {
-        let earned = self.bytes.checked_div(self.rate_min).unwrap_or(u64::from(u32::MAX));
-        self.since + self.grace + std::time::Duration::from_secs(earned)
-    }
-
-    async fn next(&mut self, body: &mut Incoming) -> Option<Result<Bytes, Unread>> {
-        loop {
-            let frame = match tokio::time::timeout_at(self.deadline(), body.frame()).await {
-                Err(_) => return Some(Err(Unread::TooSlow)),
-                Ok(None) => return None,
-                Ok(Some(Err(_))) => return Some(Err(Unread::Broken)),
-                Ok(Some(Ok(frame))) => frame,
-            };
-            if let Ok(data) = frame.into_data() {
-                self.bytes += data.len() as u64;
-                return Some(Ok(data));
-            }
         }
     }
 }
