@@ -68,8 +68,10 @@ pub enum Verdict {
     Failed(String),
     /// It failed where the reference is known to; the text says how.
     FailedAsKnown(String),
-    /// It was not run, for this reason.
+    /// It was not run, for a reason that is written down: in `cases.toml`, or it takes long.
     Skipped(String),
+    /// It could not be run on this target, which lacks something; in CI that is a failure.
+    Unable(String),
 }
 
 /// A case with its verdict.
@@ -132,7 +134,7 @@ async fn run_one(target: Target, case: Case) -> Report {
     let verdict = match outcome {
         Ok(Ok(())) if known => Verdict::Failed("passes at the reference, where it is known to fail".into()),
         Ok(Ok(())) => Verdict::Passed,
-        Ok(Err(failure)) if matches!(failure.problem, Problem::Skipped(_)) => Verdict::Skipped(failure.to_string()),
+        Ok(Err(failure)) if matches!(failure.problem, Problem::Skipped(_)) => Verdict::Unable(failure.to_string()),
         Ok(Err(failure)) if known => Verdict::FailedAsKnown(failure.to_string()),
         Ok(Err(failure)) => Verdict::Failed(failure.to_string()),
         Err(_) => Verdict::Failed(format!("not finished within {limit:?}")),
@@ -151,6 +153,7 @@ pub fn table(reports: &[Report]) -> String {
             Verdict::Passed => (0, "pass", ""),
             Verdict::FailedAsKnown(how) => (1, "known", how.as_str()),
             Verdict::Skipped(reason) => (2, "skip", reason.as_str()),
+            Verdict::Unable(reason) => (2, "skip", reason.as_str()),
             Verdict::Failed(how) => (3, "FAIL", how.as_str()),
         };
         if let Some(total) = totals.get_mut(at) {

@@ -36,7 +36,7 @@ pub(crate) fn hubgate() -> PathBuf {
     )
 }
 
-/// Runs all cases; panics when one fails, or when there is no .NET although `HUBGATE_CI` is set.
+/// Runs all cases; panics when one fails. With `HUBGATE_CI` set, what cannot be run fails too: no .NET, say.
 pub(crate) fn run(suite: Suite) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(program) = suite.gateway.as_ref().filter(|program| !program.exists()) {
@@ -64,6 +64,14 @@ pub(crate) fn run(suite: Suite) {
         .await
     });
     println!("{}", runner::table(&reports));
-    let failed: Vec<_> = reports.iter().filter(|report| matches!(report.verdict, Verdict::Failed(_))).collect();
-    assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), runner::table(&reports));
+    let strict = std::env::var_os("HUBGATE_CI").is_some();
+    let failed: Vec<_> = reports
+        .into_iter()
+        .filter(|report| match report.verdict {
+            Verdict::Failed(_) => true,
+            Verdict::Unable(_) => strict,
+            Verdict::Passed | Verdict::FailedAsKnown(_) | Verdict::Skipped(_) => false,
+        })
+        .collect();
+    assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), runner::table(&failed));
 }
