@@ -26,6 +26,9 @@ use crate::visit::{Visit, wants_event_stream, wants_web_socket};
 /// Passes a request on as it is.
 pub(crate) async fn forward(visit: &Visit, mut request: Request<Incoming>) -> Response<Body> {
     if wants_web_socket(&request) {
+        if visit.gate.draining.load(Relaxed) {
+            return answer::gateway_error(StatusCode::SERVICE_UNAVAILABLE, visit.route.name());
+        }
         let started = std::time::Instant::now();
         let response = forward_web_socket(visit, request).await;
         let (outcome, took) = (connect_outcome(response.status()), started.elapsed());

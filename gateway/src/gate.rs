@@ -39,6 +39,8 @@ pub(crate) struct Gate {
     pub(crate) fingerprints: Fingerprints,
     /// Readiness is off: the gateway is stopping.
     pub(crate) stopping: AtomicBool,
+    /// Connections are being ended: no new ones are made.
+    pub(crate) draining: AtomicBool,
     /// The test switch [`IGNORE_TOKEN_BACKEND`].
     pub(crate) ignore_token_backend: bool,
     chance: AtomicU64,
@@ -71,6 +73,7 @@ impl Gate {
             cors,
             fingerprints: Fingerprints::new()?,
             stopping: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             ignore_token_backend,
             chance: AtomicU64::new(u64::from_le_bytes(seed)),
         }))

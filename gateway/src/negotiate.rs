@@ -5,6 +5,7 @@
 mod redirect;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -63,6 +64,9 @@ struct Asked<'a> {
 /// Serves POST `…/negotiate`.
 pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incoming>) -> Response<Body> {
     let limits = &visit.live.config.limits;
+    if visit.gate.draining.load(Relaxed) {
+        return answer::gateway_error(StatusCode::SERVICE_UNAVAILABLE, visit.route.name());
+    }
     if visit.gate.table.unattached() >= limits.unattached_tokens_max {
         tracing::warn!("limits.unattached_tokens_max is reached: negotiates are refused");
         visit.gate.metrics.limit_reached(Limit::UnattachedTokens);

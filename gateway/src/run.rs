@@ -184,6 +184,7 @@ impl Gateway {
         let config = Arc::clone(&self.gate.live.load().config);
         tokio::time::sleep(config.timeouts.shutdown_delay).await;
         self.accepting.cancel();
+        self.gate.draining.store(true, Relaxed);
         let until = tokio::time::Instant::now() + config.timeouts.drain_timeout;
         let _unfinished = tokio::time::timeout_at(until, drain(&self.gate, config.timeouts.drain_timeout)).await;
         self.ticking.cancel();
@@ -285,41 +286,56 @@ fn count(gate: &Gate) {
     metrics.access_log_dropped.inc_by(dropped.saturating_sub(metrics.access_log_dropped.get()));
 }
 
-/// Ends all connections one after the other over half of the time there is, so that clients do not come back at once.
-async fn drain(gate: &Arc<Gate>, timeout: Duration) {
-    let links = gate.links.all();
-    let edges = gate.table.edges();
+/// Ends all connections one after the other, so that their clients do not all come back in the same instant (rule F4).
+async fn drain(gate: &Gate, timeout: Duration) {
+    let timeouts = gate.live.load().config.timeouts.clone();
+    let (links, edges) = (gate.links.all(), gate.table.edges());
     let count = u32::try_from(links.len() + edges.len()).unwrap_or(u32::MAX);
-    // Pacing is for crowds: a few connections end at once.
+    // Pacing is for crowds: a few connections end at once, a crowd has half of the time there is.
     let pause = (timeout / 2).checked_div(count.max(1)).unwrap_or_default().min(Duration::from_millis(2));
-    let mut batch = 0;
+    let mut turn = Turns { gate, pause, taken: 0 };
     for entry in edges {
         if let State::Edge(edge) = &*entry.state() {
             edge.part(End::Drained, false);
         }
-        batch += 1;
-        if batch % 50 == 0 {
-            tokio::time::sleep(pause * 50).await;
-        }
+        turn.next().await;
     }
     for link in links {
         link.order(Orders::DRAIN);
-        batch += 1;
-        if batch % 50 == 0 {
-            tokio::time::sleep(pause * 50).await;
-        }
+        turn.next().await;
     }
     // A message that does not end holds its connection up for a second at the most (rule E4).
-    tokio::time::sleep(gate.live.load().config.timeouts.boundary_timeout.min(timeout)).await;
+    ended(gate, timeouts.boundary_timeout.min(timeout)).await;
     for link in gate.links.all() {
         link.order(Orders::DRAIN_NOW);
     }
-    let patience = gate.live.load().config.timeouts.close_timeout;
-    let deadline = tokio::time::Instant::now() + patience;
-    while gate.links.len() > 0 || !gate.table.edges().is_empty() {
-        if tokio::time::Instant::now() >= deadline {
-            return;
+    ended(gate, timeouts.close_timeout).await;
+}
+
+/// Paces a drain, with jitter.
+struct Turns<'a> {
+    gate: &'a Gate,
+    pause: Duration,
+    taken: u32,
+}
+
+impl Turns<'_> {
+    /// Connections that end together; shorter pauses than this many turns are not worth a timer.
+    const TOGETHER: u32 = 50;
+
+    async fn next(&mut self) {
+        self.taken += 1;
+        if self.taken.is_multiple_of(Self::TOGETHER) {
+            let jitter = u32::try_from(self.gate.chance() % 100).unwrap_or(0) + 50;
+            tokio::time::sleep(self.pause * Self::TOGETHER * jitter / 100).await;
         }
+    }
+}
+
+/// Waits until no connection is left, at most that long.
+async fn ended(gate: &Gate, patience: Duration) {
+    let deadline = tokio::time::Instant::now() + patience;
+    while (gate.links.len() > 0 || !gate.table.edges().is_empty()) && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
