@@ -15,7 +15,6 @@ use crate::answer;
 use crate::backend::{Backend, ExchangeError, Failed, HubHttp, Share};
 use crate::body::Body;
 use crate::edge::Kind;
-use crate::headers;
 use crate::io::Stream;
 use crate::link::Link;
 use crate::observe::{Attached, connect_outcome, note_cause};
@@ -47,11 +46,7 @@ pub(crate) async fn forward(visit: &Visit, mut request: Request<Incoming>) -> Re
     let request = request.map(Body::Stream);
     match exchange(visit, request, affinity).await {
         Ok((backend, response, connection)) => {
-            if headers::binds_connection(response.headers()) {
-                drop(connection);
-            } else {
-                backend.keep(connection);
-            }
+            backend.keep_after(connection, response.headers());
             let mut response = response.map(Body::Stream);
             outbound::finish(visit, &backend, &mut response);
             outbound::set_affinity(visit, &backend, had_affinity, &mut response);

@@ -159,7 +159,7 @@ async fn read(
         Box::new(response)
     };
     if response.status() != StatusCode::OK || !json || !small || response.headers().contains_key(CONTENT_ENCODING) {
-        backend.keep(connection);
+        backend.keep_after(connection, response.headers());
         return Err(pass(response.map(Body::Stream)));
     }
     let (head, mut incoming) = response.into_parts();
@@ -181,7 +181,7 @@ async fn read(
     match parsed {
         Some(Ok(parsed)) => Ok((Answered { backend, connection, head, body, elsewhere: None }, parsed)),
         _ => {
-            backend.keep(connection);
+            backend.keep_after(connection, &head.headers);
             Err(pass(Response::from_parts(head, Body::Full(body))))
         }
     }
@@ -248,7 +248,12 @@ fn grant(visit: &Visit, asked: Asked<'_>, answered: Answered, mut negotiated: Ne
     let now = visit.gate.clock.now();
     let hold = visit.gate.table.unattached() < visit.live.config.limits.held_connections_max
         && !headers::binds_connection(&head.headers);
-    let held = hold.then(|| (connection, now.saturating_add(seconds(timeouts.negotiate_hold))));
+    let held = if hold {
+        Some((connection, now.saturating_add(seconds(timeouts.negotiate_hold))))
+    } else {
+        backend.keep_after(connection, &head.headers);
+        None
+    };
     let waiting = Waiting {
         share: backend.share(),
         hub_token,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use http::HeaderMap;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
@@ -10,6 +11,7 @@ use hyper_util::rt::TokioIo;
 
 use super::{Backend, ConnectError};
 use crate::body::Body;
+use crate::headers;
 use crate::io::Watched;
 
 /// A write to a backend may be stuck this long: hubs stop reading under back-pressure, so there is no short limit.
@@ -122,6 +124,13 @@ impl Backend {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < self.terms.idle_max {
             idle.push(Idle { http: connection.http, since: Instant::now() });
+        }
+    }
+
+    /// The same behind an answer that may have bound a user to the connection, which then must not be shared (rule D3).
+    pub(crate) fn keep_after(&self, connection: HubHttp, answer: &HeaderMap) {
+        if !headers::binds_connection(answer) {
+            self.keep(connection);
         }
     }
 
