@@ -422,9 +422,11 @@ impl Relay {
         match up {
             Poll::Ready(Stop::SourceEnded { lost }) => {
                 if lost && !self.up.saw_close_frame {
+                    // An orderly end first would make this loss one that the hub takes for a client's leave.
                     self.hub.reset_on_close();
+                } else {
+                    let _best_effort = Pin::new(&mut self.hub).poll_shutdown(cx);
                 }
-                let _best_effort = Pin::new(&mut self.hub).poll_shutdown(cx);
                 Poll::Ready(self.client_left())
             }
             // The hub may have said why before it stopped reading: its last bytes still come.
