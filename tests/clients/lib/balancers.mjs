@@ -1,10 +1,9 @@
 // What stands beside the gateway, or between it and the hubs, in the two-backends run: nginx and a TCP balancer, both round robin.
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { spawnSync } from 'node:child_process';
-import { start } from './process.mjs';
+import { start, temporaryDirectory } from './process.mjs';
 
 /** A TCP balancer: each new connection goes to the next of `targets` (URLs). */
 export async function startTcpBalancer(targets) {
@@ -38,7 +37,7 @@ export const hasNginx = () => spawnSync('nginx', ['-v']).status === 0;
 
 /** nginx before two upstreams, as its manual shows it for WebSockets; no affinity. */
 export async function startNginx(targets) {
-  const directory = mkdtempSync(join(tmpdir(), 'hubgate-nginx-'));
+  const directory = temporaryDirectory();
   const port = await freePort();
   const file = join(directory, 'nginx.conf');
   writeFileSync(file, `daemon off; worker_processes 1; pid ${directory}/pid; error_log ${directory}/error.log;

@@ -3,11 +3,10 @@
 // No driver: the page fetches its cells, reports by POST and is shut by ending the browser. For TLS the proof that Chromium used
 // extended CONNECT is read from the browser's own net log, not from the gateway.
 import { createServer } from 'node:http';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { tmpdir } from 'node:os';
 import { here, prepared } from './places.mjs';
-import { start, stop, patience } from './process.mjs';
+import { start, stop, patience, temporaryDirectory } from './process.mjs';
 import { startResetProxy } from './reset-proxy.mjs';
 import { told } from './program.mjs';
 
@@ -113,7 +112,7 @@ export async function runBrowser(client, cells, run) {
       (result ?? results[0]).notes.push(report.uncaught ?? JSON.stringify(report));
     }
   });
-  const profile = mkdtempSync(join(tmpdir(), 'hubgate-browser-'));
+  const profile = temporaryDirectory();
   const netLog = client.tls ? join(profile, 'net-log.json') : undefined;
   const child = start(...browserCommand(client.browser, page, profile, { netLog }), { env: { HOME: profile, MOZ_HEADLESS: '1' } });
   const deadline = setTimeout(() => finish(`no end within ${BROWSER_MS * patience} ms`), BROWSER_MS * patience);
@@ -131,6 +130,5 @@ export async function runBrowser(client, cells, run) {
     results[0].proof = 'Chromium\'s net log: WebSocket by extended CONNECT (":protocol: websocket")';
   }
   proxies.forEach((proxy) => proxy.close());
-  rmSync(profile, { recursive: true, force: true, maxRetries: 3 });
   return results;
 }

@@ -1,15 +1,15 @@
 // Configuration files for the gateways that quick use cannot describe: TLS listeners, affinity, CORS.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { temporaryDirectory } from './process.mjs';
 
 /**
  * Writes a configuration before `backends`; `tls` adds a self-signed certificate for localhost, `cors` answers pages of that origin
  * in the gateway instead of leaving that to the hub, `transports` offers those instead of the hub's own.
  */
 export function writeConfiguration(backends, { affinity = 'off', tls = false, cors, transports = [] } = {}) {
-  const directory = mkdtempSync(join(tmpdir(), 'hubgate-config-'));
+  const directory = temporaryDirectory();
   const file = join(directory, 'hubgate.toml');
   writeFileSync(file, `[[listener]]
 address = "127.0.0.1:0"

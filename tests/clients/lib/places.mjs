@@ -9,11 +9,10 @@ export const target = process.env.CARGO_TARGET_DIR ?? join(repository, 'target')
 /** What `install` prepared, one directory for each kind of client. */
 export const prepared = join(target, 'clients');
 
-/** The gateway's binary: `HUBGATE_BIN`, else the newest profile built. */
+/** The gateway's binary: `HUBGATE_BIN`, else the debug build, or the release one with `HUBGATE_PROFILE=release`. */
 export function hubgate() {
-  const candidates = [process.env.HUBGATE_BIN, join(target, 'release/hubgate'), join(target, 'debug/hubgate')];
-  const asked = process.env.HUBGATE_BIN;
-  const found = asked ?? (process.env.HUBGATE_PROFILE === 'release' ? candidates[1] : candidates[2]);
+  const profile = process.env.HUBGATE_PROFILE === 'release' ? 'release' : 'debug';
+  const found = process.env.HUBGATE_BIN ?? join(target, profile, 'hubgate');
   if (!existsSync(found)) {
     throw new Error(`no hubgate binary at ${found}: run cargo build`);
   }

@@ -2,9 +2,13 @@
 //
 // A program is ready when a line of its output matches, never after a pause. Invariant: every child is ended by its own handle.
 import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 const children = new Set();
+const directories = new Set();
 
 /** Multiplies every time-out; for slow machines (`HUBGATE_TEST_PATIENCE`). */
 export const patience = Number(process.env.HUBGATE_TEST_PATIENCE ?? 1);
@@ -13,8 +17,19 @@ function endAll() {
   for (const child of children) {
     child.kill('SIGKILL');
   }
+  for (const directory of directories) {
+    rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
+  }
 }
 process.on('exit', endAll);
+
+/** An empty directory that is removed when this program ends. */
+export function temporaryDirectory() {
+  const directory = mkdtempSync(join(tmpdir(), 'hubgate-clients-'));
+  directories.add(directory);
+  return directory;
+}
+
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.on(signal, () => process.exit(130));
 }
