@@ -44,7 +44,7 @@ pub(super) async fn admit(visit: &Visit, edge: &Edge, request: &Request<Incoming
             }
             match backend.exchange(question).await {
                 Ok((response, connection)) => {
-                    backend.keep(connection);
+                    backend.keep_after(connection, response.headers());
                     let status = response.status();
                     if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
                         let mut response = response.map(Body::Stream);

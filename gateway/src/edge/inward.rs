@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use hubgate_protocol::framing::{MessageSplitter, RECORD_SEPARATOR};
-use hubgate_protocol::websocket::{Incoming, MessageDecoder, Sender};
+use hubgate_protocol::websocket::{Incoming, MessageDecoder, Sender, Violation};
 use hubgate_protocol::{HubProtocol, peek};
 use tokio::io::{AsyncReadExt, ReadHalf};
 
@@ -14,6 +14,8 @@ use crate::relay::Spoken;
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 16 * 1024;
+/// Why a message is refused that is longer than `limits.hub_message_bytes_max` (rule E2).
+const TOO_LONG: &str = "message over hub_message_bytes_max";
 
 /// What hub bytes are at the moment.
 #[derive(Debug)]
@@ -72,7 +74,8 @@ pub(crate) async fn read_hub(edge: Arc<Edge>, mut hub: ReadHalf<Stream>, ahead: 
 
 async fn finish(edge: &Edge, stop: Stop) {
     match stop {
-        Stop::Closed if edge.over.is_cancelled() => {}
+        // The client has left, which is an orderly end to the reference's hubs (signalr-wire §5.2, §5.4).
+        Stop::Closed if edge.over.is_cancelled() => edge.close_hub(Some((1000, ""))).await,
         Stop::Closed => {
             edge.end(End::HubClosed, false);
             edge.close_hub(None).await;
@@ -113,7 +116,10 @@ async fn take_in(
     loop {
         let decoded = decoder.decode(input).map_err(|violation| {
             tracing::debug!(%violation, "a hub broke the WebSocket protocol");
-            Stop::Lost
+            match violation {
+                Violation::MessageTooLong(_) => Stop::Refused(TOO_LONG),
+                _ => Stop::Lost,
+            }
         })?;
         match decoded {
             None => return Ok(()),
@@ -182,7 +188,7 @@ fn split(edge: &Edge, reading: &mut Reading, payload: &[u8]) -> Result<(), Stop>
                 }
                 return Ok(());
             }
-            Err(_) => return Err(Stop::Refused("message over hub_message_bytes_max")),
+            Err(_) => return Err(Stop::Refused(TOO_LONG)),
         }
     }
 }

@@ -105,10 +105,8 @@ impl Edge {
 
     /// Says goodbye to the hub with a close frame, unless a write is stuck there.
     pub(crate) async fn close_hub(&self, close: Option<(u16, &str)>) {
-        if let Ok(mut upward) = self.upward.try_lock() {
-            let patience = std::time::Duration::from_secs(1);
-            let _stuck = tokio::time::timeout(patience, upward.close(close)).await;
-        }
+        let closing = async { self.upward.lock().await.close(close).await };
+        let _stuck = tokio::time::timeout(std::time::Duration::from_secs(1), closing).await;
     }
 }
 
