@@ -59,6 +59,12 @@ pub(crate) fn bad_request(why: &str) -> Response<Body> {
     with(StatusCode::BAD_REQUEST, TEXT, Body::Full(Bytes::from(format!("hubgate: {why}\n"))))
 }
 
+/// 404 for a transport that the endpoint does not offer (signalr-wire §4.2).
+pub(crate) fn not_offered(transport: &str) -> Response<Body> {
+    let text = format!("{transport} transport not supported by this end point type");
+    with(StatusCode::NOT_FOUND, TEXT, Body::Chunked(Bytes::from(text)))
+}
+
 /// Adds the cache headers that every answer of the long-polling branch carries (signalr-wire §4.1).
 pub(crate) fn uncached(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();

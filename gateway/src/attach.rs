@@ -26,7 +26,7 @@ use crate::negotiate::seconds;
 use crate::observe::{Attached, connect_outcome, note_connection, transport};
 use crate::outbound;
 use crate::relay::Report;
-use crate::table::{Entry, State, TokenKey, Waiting};
+use crate::table::{Entry, Offered, State, TokenKey, Waiting};
 use crate::token::{Contents, HubDigest};
 use crate::visit::{Visit, wants_event_stream, wants_web_socket};
 
@@ -118,6 +118,9 @@ fn not_here(request: &Request<Incoming>) -> Response<Body> {
 
 /// Takes a waiting connection for a transport, or says why not (signalr-wire §4.2).
 fn take(visit: &Visit, entry: &Entry, kind: Kind) -> Result<Box<Waiting>, Response<Body>> {
+    if !entry.offered.has(kind) && matches!(*entry.state(), State::Waiting(_)) {
+        return Err(answer::not_offered(kind.name()));
+    }
     if let Some(waiting) = visit.gate.table.attach(entry, kind) {
         return Ok(waiting);
     }
@@ -158,7 +161,7 @@ async fn attach_web_socket(
     };
     let waiting = match take(visit, &entry, Kind::WebSocket) {
         Ok(waiting) => waiting,
-        Err(refusal) if refusal.status() == StatusCode::NOT_FOUND => return not_here(&request),
+        Err(_) if matches!(*entry.state(), State::Finished) => return not_here(&request),
         Err(refusal) => return refusal,
     };
     let mut attaching = Attaching { entry: &entry, done: false };
@@ -198,7 +201,7 @@ fn adopt(visit: &Visit, presented: &Presented) -> Option<Arc<Entry>> {
         hub_has_web_sockets: true,
         elsewhere: None,
     };
-    Some(visit.gate.table.enter(presented.key.clone(), visit.path.hub(), "", expires, waiting))
+    Some(visit.gate.table.enter(presented.key.clone(), visit.path.hub(), "", expires, Offered::web_sockets(), waiting))
 }
 
 /// What was posted before the WebSocket came, as frames for the hub.
@@ -323,7 +326,10 @@ async fn poll(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incomin
         Err(refusal) => return refusal,
     };
     match edge.poll().await {
-        Poll::Messages(messages) => answer::with(StatusCode::OK, answer::OCTETS, Body::Full(messages)),
+        Poll::Messages(messages) => {
+            visit.client.polls(&edge);
+            answer::with(StatusCode::OK, answer::OCTETS, Body::Full(messages))
+        }
         Poll::TimedOut => answer::empty(StatusCode::OK),
         Poll::Replaced => answer::empty(StatusCode::NO_CONTENT),
         Poll::Ended(_) => {
@@ -343,7 +349,7 @@ async fn delete(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incom
         Ok(edge) if edge.kind != Kind::LongPolling => answer::text(StatusCode::BAD_REQUEST, answer::CANNOT_DELETE),
         Ok(edge) => {
             // A pending poll gets the Close message; what waited is lost.
-            edge.part(End::ClientClosed, true);
+            edge.deleted();
             entry.set(State::Finished);
             edge.over.cancel();
             edge.close_hub(Some((1000, ""))).await;
@@ -360,9 +366,9 @@ pub(crate) fn reap(gate: &crate::gate::Gate) {
     for entry in gate.table.edges() {
         let State::Edge(edge) = &*entry.state() else { continue };
         let edge = Arc::clone(edge);
-        if edge.abandoned(now, timeout) {
-            edge.end(End::ClientGone, true);
-            edge.over.cancel();
+        let over = edge.over.is_cancelled() && edge.kind == Kind::LongPolling;
+        if over || edge.abandoned(now, timeout) {
+            edge.give_up();
             let entry = Arc::clone(&entry);
             tokio::spawn(async move { entry.set(State::Finished) });
         }

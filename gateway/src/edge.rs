@@ -7,17 +7,19 @@
 //! Invariants: beyond `waiting_bytes_max` and one whole message the hub is not read (rule E2); POSTs go on one after the
 //! other; what has ended answers 404.
 
+mod boundary;
 mod inward;
 mod outbox;
 mod poll;
 mod stream;
 mod upward;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use hubgate_protocol::HubProtocol;
+use bytes::{Bytes, BytesMut};
+use hubgate_protocol::message::Close;
+use hubgate_protocol::{HubMessage, HubProtocol};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -101,6 +103,8 @@ pub(crate) struct Edge {
     clock: Arc<Clock>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    /// The client's bytes so far end inside a message.
+    torn: AtomicBool,
 }
 
 impl Edge {
@@ -134,6 +138,7 @@ impl Edge {
             clock,
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            torn: AtomicBool::new(false),
         })
     }
 
@@ -184,14 +189,18 @@ impl Edge {
 
     /// Ends it from our side with a Close message where the client speaks a protocol of ours (rule E4).
     pub(crate) fn part(&self, end: End, discard: bool) {
+        let farewell = self.spoken().farewell().map(|(_, message)| message);
+        self.part_with(end, discard, farewell);
+    }
+
+    fn part_with(&self, end: End, discard: bool, farewell: Option<&[u8]>) {
         {
             let mut outbox = self.outbox();
             if outbox.ended().is_none() {
                 if discard {
                     outbox.clear();
                 }
-                if let (Some((_, message)), true, false) = (self.spoken().farewell(), outbox.handshaken, outbox.closed)
-                {
+                if let (Some(message), true, false) = (farewell, outbox.handshaken, outbox.closed) {
                     outbox.push(message);
                 }
                 outbox.end(end, false);
@@ -199,6 +208,26 @@ impl Edge {
         }
         self.out_ready.notify_waiters();
         self.out_room.notify_waiters();
+    }
+
+    /// Ends it since its client is gone or does not read.
+    pub(crate) fn give_up(&self) {
+        self.end(End::ClientGone, true);
+        self.over.cancel();
+    }
+
+    /// Ends it for a DELETE: a pending poll gets the Close message, with an error if the client left half a message
+    /// behind (signalr-wire §11.4); what waited is lost.
+    pub(crate) fn deleted(&self) {
+        let torn = self.torn.load(Relaxed);
+        match self.protocol() {
+            Some(protocol) if torn => {
+                let mut close = BytesMut::new();
+                protocol.write(&HubMessage::Close(Close::with_error(None)), &mut close);
+                self.part_with(End::ClientClosed, true, Some(&close));
+            }
+            _ => self.part(End::ClientClosed, true),
+        }
     }
 
     /// How it ended, if it has.

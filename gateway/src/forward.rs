@@ -23,8 +23,9 @@ use crate::relay::{Ends, Relay, Report, Surroundings};
 use crate::visit::{Visit, wants_event_stream, wants_web_socket};
 
 /// Passes a request on as it is.
-pub(crate) async fn forward(visit: &Visit, mut request: Request<Incoming>) -> Response<Body> {
-    if wants_web_socket(&request) {
+pub(crate) async fn forward(visit: &Visit, request: Request<Incoming>) -> Response<Body> {
+    let stream_first = visit.route.knows_hub(visit.path.hub()) && wants_event_stream(request.headers());
+    if wants_web_socket(&request) && !stream_first {
         if visit.gate.draining.load(Relaxed) {
             return answer::gateway_error(StatusCode::SERVICE_UNAVAILABLE, visit.route.name());
         }
@@ -42,8 +43,10 @@ pub(crate) async fn forward(visit: &Visit, mut request: Request<Incoming>) -> Re
     let affinity = outbound::affinity(visit, request.headers());
     let had_affinity = affinity.is_some();
     let query = request.uri().query().unwrap_or_default().to_owned();
+    // A POST to a hub without a token of ours opens nothing: its body is not read.
+    let ignored = *request.method() == Method::POST && visit.route.knows_hub(visit.path.hub());
+    let mut request = outbound::body_to_send(request, ignored);
     outbound::prepare(visit, &mut request, &query);
-    let request = request.map(Body::Stream);
     match exchange(visit, request, affinity).await {
         Ok((backend, response, connection)) => {
             backend.keep_after(connection, response.headers());

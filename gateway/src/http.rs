@@ -23,7 +23,8 @@ use crate::query::Query;
 use crate::visit::{Client, Visit, wants_event_stream, wants_web_socket};
 
 /// Serves one request of a client.
-pub(crate) async fn serve(gate: Arc<Gate>, client: Arc<Client>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn serve(gate: Arc<Gate>, client: Arc<Client>, mut request: Request<Incoming>) -> Response<Body> {
+    fold_method(request.method_mut());
     let watching = Watching::begin(&gate, client.peer.ip(), &request);
     let metrics = Arc::clone(&gate.metrics);
     let (found, mut response) = match visit(gate, client, &request) {
@@ -41,6 +42,15 @@ pub(crate) async fn serve(gate: Arc<Gate>, client: Arc<Client>, request: Request
         response = watching.follow(found.as_deref(), response);
     }
     response
+}
+
+/// Reads `get` as GET, as Kestrel does.
+fn fold_method(method: &mut Method) {
+    if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase())
+        && let Ok(upper) = Method::from_bytes(method.as_str().to_ascii_uppercase().as_bytes())
+    {
+        *method = upper;
+    }
 }
 
 /// Finds out what a request is about; the error is its answer.
@@ -88,7 +98,8 @@ async fn route(visit: &Visit, request: Request<Incoming>) -> Response<Body> {
     {
         let hub = hub.to_owned();
         let origin = request.headers().get(ORIGIN).cloned();
-        let mut response = negotiate(visit, &hub, request).await;
+        // Boxed: these futures are large, and a connection's own future would carry the largest of them all the time.
+        let mut response = Box::pin(negotiate(visit, &hub, request)).await;
         let granted = response.extensions().get::<crate::negotiate::Granted>().is_some();
         if visit.route.knows_hub(&hub) {
             let outcome = negotiate_outcome(response.status(), granted);
@@ -104,7 +115,7 @@ async fn route(visit: &Visit, request: Request<Incoming>) -> Response<Body> {
     if let Some(id) = Query::new(request.uri().query().unwrap_or_default()).id()
         && let Some(presented) = attach::presented(visit, &id)
     {
-        return attach::serve(visit, presented, request).await;
+        return Box::pin(attach::serve(visit, presented, request)).await;
     }
     if may_forward || is_hubs(visit, &request) {
         forward_with_cors(visit, request).await
@@ -124,7 +135,7 @@ fn is_hubs(visit: &Visit, request: &Request<Incoming>) -> bool {
 async fn forward_with_cors(visit: &Visit, request: Request<Incoming>) -> Response<Body> {
     let origin = request.headers().get(ORIGIN).cloned();
     let preflight = cors::is_preflight(request.method(), request.headers());
-    let mut response = forward(visit, request).await;
+    let mut response = Box::pin(forward(visit, request)).await;
     if preflight {
         let hub = visit.path.negotiate_hub().unwrap_or_else(|| visit.path.hub());
         outbound::note_cors(visit, hub, origin.as_ref(), response.headers());

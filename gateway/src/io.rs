@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsStream;
+
+use crate::visit::Client;
 
 /// One stream of bytes, whatever carries it.
 #[derive(Debug)]
@@ -121,13 +124,14 @@ impl AsyncWrite for Stream {
 pub(crate) struct Watched {
     inner: Stream,
     send_timeout: Duration,
+    client: Option<Arc<Client>>,
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watched {
-    /// Watches a stream.
-    pub(crate) fn new(inner: Stream, send_timeout: Duration) -> Self {
-        Self { inner, send_timeout, stuck: None }
+    /// Watches a stream; `client` is told when a write to it is stuck.
+    pub(crate) fn new(inner: Stream, send_timeout: Duration, client: Option<Arc<Client>>) -> Self {
+        Self { inner, send_timeout, client, stuck: None }
     }
 
     fn watch(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -139,6 +143,9 @@ impl Watched {
         let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)));
         ready!(stuck.as_mut().poll(cx));
         self.inner.reset_on_close();
+        if let Some(client) = &self.client {
+            client.stuck();
+        }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer has stopped reading")))
     }
 }

@@ -45,9 +45,16 @@ impl Bound {
     ///
     /// # Errors
     /// The system's, an address in use above all.
-    pub(crate) fn bind(address: SocketAddr, http2: bool, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
+    pub(crate) fn bind(
+        address: SocketAddr,
+        http2: bool,
+        tls: Option<Arc<ServerConfig>>,
+        keep_alive: Duration,
+    ) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
+        // Accepted sockets inherit both.
+        prepare(&socket, keep_alive);
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
@@ -117,12 +124,11 @@ impl Connection {
         let gate = Arc::clone(&self.counted.0);
         let live = gate.live.load_full();
         let timeouts = &live.config.timeouts;
-        prepare(&tcp, timeouts.tcp_keep_alive);
         let secure = self.tls.is_some();
-        let client = Arc::new(Client { peer: self.peer, secure });
+        let client = Arc::new(Client::new(self.peer, secure));
         let (stream, is_http2) = match &self.tls {
             Some(config) => {
-                let accepting = TlsAcceptor::from(Arc::clone(config)).accept(tcp);
+                let accepting = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(tcp));
                 match tokio::time::timeout(timeouts.tls_handshake_timeout, accepting).await {
                     Ok(Ok(tls)) => {
                         let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -138,7 +144,7 @@ impl Connection {
                 Err(_) => return tracing::debug!(peer = %self.peer, "a connection said nothing"),
             },
         };
-        let stream = TokioIo::new(Watched::new(stream, timeouts.send_timeout));
+        let stream = TokioIo::new(Watched::new(stream, timeouts.send_timeout, Some(Arc::clone(&client))));
         let result = if is_http2 {
             Box::pin(serve_http2(gate, client, stream)).await
         } else {

@@ -31,7 +31,7 @@ use crate::observe::note_connection;
 use crate::outbound;
 use crate::query::{NegotiateVersion, Query};
 use crate::secret::Secret;
-use crate::table::{TokenKey, Waiting};
+use crate::table::{Offered, TokenKey, Waiting};
 use crate::token::{Contents, HubDigest, Sealed, random_token};
 use crate::visit::Visit;
 
@@ -77,13 +77,14 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
     let asked = query.negotiate_version();
     let certain =
         !matches!(visit.route.config.kind, crate::config::RouteKind::Hubs { .. }) || visit.route.knows_hub(hub);
-    let plain = matches!(asked, NegotiateVersion::Absent) && !certain;
-    let towards_hub = if plain { raw_query.clone() } else { hub_query(&query, &asked) };
+    // Version 0 is asked for as it is first: a hub may refuse it, and an application's own endpoint is left alone.
+    let plain = matches!(asked, NegotiateVersion::Absent | NegotiateVersion::Number(0));
+    let towards_hub = if plain { raw_query.clone() } else { query.edited(&[("useStatefulReconnect", None)]) };
     let affinity = outbound::affinity(visit, request.headers());
     let had_affinity = affinity.is_some();
     let again = plain.then(|| request_without_body(&request));
     let user_agent = request.headers().get(http::header::USER_AGENT).cloned();
-    let mut request = request.map(body_to_send);
+    let mut request = outbound::body_to_send(request, certain);
     outbound::prepare(visit, &mut request, &towards_hub);
     let (backend, response, connection) = match exchange(visit, request, affinity).await {
         Ok(exchanged) => exchanged,
@@ -115,20 +116,6 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
             finish(visit, Asked { hub, version, had_affinity }, answered, parsed, user_agent).await
         }
     }
-}
-
-/// The query towards the hub: version 1 for those who ask for none or 0 (rule A6), no stateful reconnect (rule E5).
-fn hub_query(query: &Query<'_>, asked: &NegotiateVersion) -> String {
-    match asked {
-        NegotiateVersion::Absent | NegotiateVersion::Number(0) => {
-            query.edited(&[("negotiateVersion", Some("1")), ("useStatefulReconnect", None)])
-        }
-        _ => query.edited(&[("useStatefulReconnect", None)]),
-    }
-}
-
-fn body_to_send(body: Incoming) -> Body {
-    if body.is_end_stream() { Body::Empty } else { Body::Stream(body) }
 }
 
 fn request_without_body(request: &Request<Incoming>) -> Request<Body> {
@@ -263,9 +250,11 @@ fn grant(visit: &Visit, asked: Asked<'_>, answered: Answered, mut negotiated: Ne
         hub_has_web_sockets: negotiated.offers(Transport::WebSockets),
         elsewhere,
     };
+    offer(visit, &mut negotiated);
+    let offered = Offered::of(&negotiated);
     let cross_origin = waiting.elsewhere.is_some();
     let expires = now.saturating_add(seconds(wait)).saturating_add(1);
-    visit.gate.table.enter(key, hub, &negotiated.connection_id, expires, waiting);
+    visit.gate.table.enter(key, hub, &negotiated.connection_id, expires, offered, waiting);
     let connection_id = negotiated.connection_id.clone();
 
     negotiated.use_stateful_reconnect = false;
@@ -280,7 +269,6 @@ fn grant(visit: &Visit, asked: Asked<'_>, answered: Answered, mut negotiated: Ne
     } else {
         negotiated.connection_token = Some(hubgate_protocol::Secret::new(token.expose()));
     }
-    offer(visit, &mut negotiated);
     let body = NegotiateResponse::Connection(negotiated).to_json();
     let mut response = Response::from_parts(head, Body::Full(Bytes::from(body)));
     outbound::finish(visit, &backend, &mut response);

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::{HOST, ORIGIN, SET_COOKIE};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, ORIGIN, SET_COOKIE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
 
 use crate::backend::{Backend, Pool};
 use crate::body::Body;
@@ -38,6 +40,22 @@ pub(crate) fn prepare<B>(visit: &Visit, request: &mut Request<B>, query: &str) {
     let target = visit.target(query);
     let target = PathAndQuery::try_from(target).unwrap_or_else(|_| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(target);
+}
+
+/// The body to pass on. A client that waits for `100 Continue` is not told to send what a hub would not read: the hub's
+/// refusal comes at once, as from the reference (signalr-wire §2).
+pub(crate) fn body_to_send(request: Request<Incoming>, hub_ignores_it: bool) -> Request<Body> {
+    let waits = request.headers().contains_key(EXPECT);
+    let mut request = request.map(|body| {
+        let nothing = body.is_end_stream() || (waits && hub_ignores_it);
+        if nothing { Body::Empty } else { Body::Stream(body) }
+    });
+    if waits && hub_ignores_it {
+        for name in [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT] {
+            request.headers_mut().remove(name);
+        }
+    }
+    request
 }
 
 /// Addresses a request to one backend: only `Host` can depend on it, the address connected to never comes from a

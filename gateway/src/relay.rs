@@ -284,6 +284,8 @@ impl Relay {
             return Some(Outcome::Silent);
         }
         if orders.has(Orders::DEADLINE) {
+            // The client has not done its part of the closing.
+            self.client.reset_on_close();
             return Some(match self.phase {
                 Phase::Lingering(outcome) => outcome,
                 Phase::Open => Outcome::Drained,
@@ -404,6 +406,11 @@ impl Relay {
         match self.pump_down(cx) {
             Poll::Ready(Stop::SourceEnded { lost }) => {
                 if self.down.saw_close_frame {
+                    if lost && !self.up.saw_close_frame {
+                        // The hub has given up waiting for the client's close frame.
+                        self.client.reset_on_close();
+                        return Poll::Ready(Outcome::HubClosed);
+                    }
                     let first = self.client_closed_first;
                     self.part(if first { Outcome::ClientClosed } else { Outcome::HubClosed });
                 } else {

@@ -91,7 +91,7 @@ impl Gateway {
         let mut bound = Vec::new();
         for listener in &config.listeners {
             let tls = tls::server(listener)?;
-            let found = Bound::bind(listener.address, listener.http2, tls);
+            let found = Bound::bind(listener.address, listener.http2, tls, config.timeouts.tcp_keep_alive);
             bound.push(found.map_err(|source| StartError::Bind { address: listener.address, source })?);
         }
         let mut tasks = JoinSet::new();

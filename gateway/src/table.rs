@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
+use hubgate_protocol::Transport;
+use hubgate_protocol::negotiate::NegotiatedConnection;
 use tokio::sync::Notify;
 
 use crate::backend::{HubHttp, Share};
 use crate::cookie::HubCookies;
-use crate::edge::Edge;
+use crate::edge::{Edge, Kind};
 use crate::negotiate::Elsewhere;
 use crate::secret::Secret;
 use crate::token::TokenId;
@@ -38,9 +40,44 @@ pub(crate) struct Entry {
     pub(crate) connection_id: Box<str>,
     /// Second after which an unattached token is given up.
     pub(crate) expires: u32,
+    /// What its client may attach with.
+    pub(crate) offered: Offered,
     state: Mutex<State>,
     /// Woken when the state has changed.
     pub(crate) changed: Notify,
+}
+
+/// The transports that a client was offered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offered {
+    web_sockets: bool,
+    event_streams: bool,
+    long_polling: bool,
+}
+
+impl Offered {
+    /// Those of a negotiate answer.
+    pub(crate) fn of(negotiated: &NegotiatedConnection) -> Self {
+        Self {
+            web_sockets: negotiated.offers(Transport::WebSockets),
+            event_streams: negotiated.offers(Transport::ServerSentEvents),
+            long_polling: negotiated.offers(Transport::LongPolling),
+        }
+    }
+
+    /// WebSockets alone: the one transport that another gateway's token is good for here.
+    pub(crate) fn web_sockets() -> Self {
+        Self { web_sockets: true, event_streams: false, long_polling: false }
+    }
+
+    /// Whether a transport is among them.
+    pub(crate) fn has(self, kind: Kind) -> bool {
+        match kind {
+            Kind::WebSocket => self.web_sockets,
+            Kind::EventStream => self.event_streams,
+            Kind::LongPolling => self.long_polling,
+        }
+    }
 }
 
 /// Where a connection stands.
@@ -49,7 +86,7 @@ pub(crate) enum State {
     /// No transport yet.
     Waiting(Box<Waiting>),
     /// A transport is attaching: its kind is fixed, the hub has not answered.
-    Attaching(crate::edge::Kind),
+    Attaching(Kind),
     /// A relayed WebSocket.
     WebSocket,
     /// An event stream or polls.
@@ -105,12 +142,14 @@ impl Table {
         path: &str,
         connection_id: &str,
         expires: u32,
+        offered: Offered,
         waiting: Waiting,
     ) -> Arc<Entry> {
         let entry = Arc::new(Entry {
             path: path.into(),
             connection_id: connection_id.into(),
             expires,
+            offered,
             state: Mutex::new(State::Waiting(Box::new(waiting))),
             changed: Notify::new(),
         });
@@ -130,7 +169,7 @@ impl Table {
     }
 
     /// Takes a connection out of the waiting ones for a transport of that kind.
-    pub(crate) fn attach(&self, entry: &Entry, kind: crate::edge::Kind) -> Option<Box<Waiting>> {
+    pub(crate) fn attach(&self, entry: &Entry, kind: Kind) -> Option<Box<Waiting>> {
         let mut state = entry.state();
         match std::mem::replace(&mut *state, State::Attaching(kind)) {
             State::Waiting(waiting) => {

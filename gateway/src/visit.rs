@@ -1,23 +1,56 @@
 //! One request on its way through the gateway: who asks, over what, for which route.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use hyper::ext::Protocol;
 
+use crate::edge::Edge;
 use crate::gate::Gate;
 use crate::live::{Live, Route};
 use crate::path::NormalPath;
 
 /// A client's connection to us.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Client {
     /// Its address.
     pub(crate) peer: SocketAddr,
     /// Whether it came over TLS.
     pub(crate) secure: bool,
+    /// Connections whose polls were answered over it; they end when a write over it is stuck.
+    polled: Mutex<Vec<Weak<Edge>>>,
+}
+
+/// Polled connections remembered for one client connection.
+const POLLED_MAX: usize = 256;
+
+impl Client {
+    /// A connection that has just been accepted.
+    pub(crate) fn new(peer: SocketAddr, secure: bool) -> Self {
+        Self { peer, secure, polled: Mutex::default() }
+    }
+
+    /// Notes that a connection's messages go out over this one.
+    pub(crate) fn polls(&self, edge: &Arc<Edge>) {
+        let mut polled = self.polled.lock().unwrap_or_else(PoisonError::into_inner);
+        if polled.iter().any(|known| known.as_ptr() == Arc::as_ptr(edge)) {
+            return;
+        }
+        polled.retain(|known| known.strong_count() > 0);
+        if polled.len() < POLLED_MAX {
+            polled.push(Arc::downgrade(edge));
+        }
+    }
+
+    /// Ends the connections whose messages are stuck here (signalr-wire §4.4).
+    pub(crate) fn stuck(&self) {
+        let polled = std::mem::take(&mut *self.polled.lock().unwrap_or_else(PoisonError::into_inner));
+        for edge in polled.iter().filter_map(Weak::upgrade) {
+            edge.give_up();
+        }
+    }
 }
 
 /// The circumstances of one request.

@@ -1,6 +1,7 @@
 //! POSTs: a client's bytes on their way to the hub, also before any transport has attached (signalr-wire §5.3).
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -102,9 +103,9 @@ async fn send_up(visit: &Visit, edge: &Edge, ahead: Bytes, request: Request<Inco
             Some(Err(Unread::Broken)) => break true,
             None => break false,
         }
-        if gathered.len() >= PIECE_BYTES
-            && let Err(error) = sending.pass(gathered.split().freeze()).await
-        {
+        // What is there goes on together; nothing waits for what is not there yet (rule E1).
+        let more = gathered.len() < PIECE_BYTES && pace.has_more(&mut body, &mut gathered);
+        if !more && let Err(error) = sending.pass(gathered.split().freeze()).await {
             return unsendable(edge, &error);
         }
     };
@@ -139,6 +140,8 @@ struct Pace {
     rate_min: u64,
     since: tokio::time::Instant,
     bytes: u64,
+    /// How the body ended, found while looking ahead.
+    ended: Option<Result<(), Unread>>,
 }
 
 impl Pace {
@@ -149,6 +152,7 @@ impl Pace {
             rate_min: config.limits.body_rate_min as u64,
             since: tokio::time::Instant::now(),
             bytes: 0,
+            ended: None,
         }
     }
 
@@ -158,7 +162,36 @@ impl Pace {
         self.since + self.grace + std::time::Duration::from_secs(earned)
     }
 
+    /// Takes what has come already; whether the body is at its end or broken, which the next look tells.
+    fn has_more(&mut self, body: &mut Incoming, gathered: &mut BytesMut) -> bool {
+        while gathered.len() < PIECE_BYTES {
+            match body.frame().now_or_never() {
+                None => return false,
+                Some(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.bytes += data.len() as u64;
+                        gathered.extend_from_slice(&data);
+                    }
+                }
+                Some(None) => {
+                    self.ended = Some(Ok(()));
+                    return true;
+                }
+                Some(Some(Err(_))) => {
+                    self.ended = Some(Err(Unread::Broken));
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     async fn next(&mut self, body: &mut Incoming) -> Option<Result<Bytes, Unread>> {
+        match self.ended.take() {
+            Some(Ok(())) => return None,
+            Some(Err(unread)) => return Some(Err(unread)),
+            None => {}
+        }
         loop {
             let frame = match tokio::time::timeout_at(self.deadline(), body.frame()).await {
                 Err(_) => return Some(Err(Unread::TooSlow)),

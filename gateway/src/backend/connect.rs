@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -86,7 +87,7 @@ async fn tcp_connect(address: SocketAddr, terms: &Terms) -> Result<TcpStream, Co
 }
 
 /// Sets what every TCP connection of ours has: no delay, keep-alive.
-pub(crate) fn prepare(tcp: &TcpStream, keep_alive: std::time::Duration) {
+pub(crate) fn prepare(tcp: &impl AsFd, keep_alive: std::time::Duration) {
     let reference = socket2::SockRef::from(tcp);
     let keep_alive = socket2::TcpKeepalive::new().with_time(keep_alive).with_interval(keep_alive / 4);
     if let Err(error) = reference.set_tcp_nodelay(true).and_then(|()| reference.set_tcp_keepalive(&keep_alive)) {

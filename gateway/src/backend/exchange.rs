@@ -102,7 +102,7 @@ impl Backend {
     /// # Errors
     /// The backend cannot be reached.
     pub(crate) async fn fresh_http(&self) -> Result<HubHttp, ConnectError> {
-        let stream = Watched::new(self.connect().await?, STUCK_WRITE);
+        let stream = Watched::new(self.connect().await?, STUCK_WRITE, None);
         let handshake = http1::Builder::new()
             .max_header_size(self.terms.header_bytes_max)
             .handshake::<_, Body>(TokioIo::new(stream))

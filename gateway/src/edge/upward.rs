@@ -1,12 +1,14 @@
 //! Client → hub: the bytes of POSTs as WebSocket frames of ours.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
 use hubgate_protocol::handshake;
 use hubgate_protocol::websocket::{self, OpCode};
 use tokio::io::{AsyncWriteExt, WriteHalf};
 
+use super::boundary::Boundary;
 use super::{Edge, End, Kind};
 use crate::io::Stream;
 use crate::relay::{Spoken, judge};
@@ -31,13 +33,14 @@ pub(crate) struct Upward {
     hub: WriteHalf<Stream>,
     /// The client's first bytes, until it is known what they are.
     first: Option<Vec<u8>>,
+    boundary: Boundary,
     chance: u64,
 }
 
 impl Upward {
     /// Writes to a hub behind its 101. `seed` makes masking keys differ.
     pub(crate) fn new(hub: WriteHalf<Stream>, seed: u64) -> Self {
-        Self { hub, first: Some(Vec::new()), chance: seed | 1 }
+        Self { hub, first: Some(Vec::new()), boundary: Boundary::default(), chance: seed | 1 }
     }
 
     /// A masking key. It need not be secret from the hub, only differ from frame to frame.
@@ -120,6 +123,8 @@ impl Sending<'_> {
             return Ok(());
         }
         self.look(&bytes)?;
+        self.upward.boundary.follow(self.edge.spoken(), &bytes);
+        self.edge.torn.store(self.upward.boundary.is_torn(), Relaxed);
         self.edge.count_in(&bytes);
         let mut frame = std::mem::take(&mut *self.edge.control.lock().unwrap_or_else(PoisonError::into_inner));
         let opcode = if std::str::from_utf8(&bytes).is_ok() { OpCode::Text } else { OpCode::Binary };
