@@ -100,6 +100,10 @@ async fn send_up(visit: &Visit, edge: &Edge, ahead: Bytes, request: Request<Inco
                 visit.gate.metrics.limit_reached(Limit::BodyRate);
                 break true;
             }
+            Some(Err(Unread::TooLong)) => {
+                visit.gate.metrics.limit_reached(Limit::PostBytes);
+                break true;
+            }
             Some(Err(Unread::Broken)) => break true,
             None => break false,
         }
@@ -130,11 +134,13 @@ fn unsendable(edge: &Edge, error: &UpwardError) -> Response<Body> {
 enum Unread {
     /// It came slower than `limits.body_rate_min`.
     TooSlow,
+    /// It announced no length and is longer than `limits.post_bytes_max`.
+    TooLong,
     /// Its framing is wrong, or the client left.
     Broken,
 }
 
-/// Reads a body and gives up on one that comes too slowly (rule F2).
+/// Reads a body and gives up on one that is too long or comes too slowly (rule F2).
 struct Pace {
     grace: std::time::Duration,
     rate_min: u64,
@@ -142,6 +148,7 @@ struct Pace {
     bytes: u64,
     /// How the body ended, found while looking ahead.
     ended: Option<Result<(), Unread>>,
+    bytes_max: u64,
 }
 
 impl Pace {
@@ -153,6 +160,7 @@ impl Pace {
             since: tokio::time::Instant::now(),
             bytes: 0,
             ended: None,
+            bytes_max: config.limits.post_bytes_max as u64,
         }
     }
 
@@ -201,6 +209,9 @@ impl Pace {
             };
             if let Ok(data) = frame.into_data() {
                 self.bytes += data.len() as u64;
+                if self.bytes > self.bytes_max {
+                    return Some(Err(Unread::TooLong));
+                }
                 return Some(Ok(data));
             }
         }
