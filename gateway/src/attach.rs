@@ -352,7 +352,6 @@ async fn delete(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incom
             edge.deleted();
             entry.set(State::Finished);
             edge.over.cancel();
-            edge.close_hub(Some((1000, ""))).await;
             answer::empty(StatusCode::ACCEPTED)
         }
         Err(refusal) => refusal,

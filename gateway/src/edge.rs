@@ -189,8 +189,11 @@ impl Edge {
 
     /// Ends it from our side with a Close message where the client speaks a protocol of ours (rule E4).
     pub(crate) fn part(&self, end: End, discard: bool) {
-        let farewell = self.spoken().farewell().map(|(_, message)| message);
-        self.part_with(end, discard, farewell);
+        let farewell = match (self.protocol(), end) {
+            (Some(protocol), End::Refused) => Some(error_close(protocol)),
+            _ => self.spoken().farewell().map(|(_, message)| BytesMut::from(message)),
+        };
+        self.part_with(end, discard, farewell.as_deref());
     }
 
     fn part_with(&self, end: End, discard: bool, farewell: Option<&[u8]>) {
@@ -221,11 +224,7 @@ impl Edge {
     pub(crate) fn deleted(&self) {
         let torn = self.torn.load(Relaxed);
         match self.protocol() {
-            Some(protocol) if torn => {
-                let mut close = BytesMut::new();
-                protocol.write(&HubMessage::Close(Close::with_error(None)), &mut close);
-                self.part_with(End::ClientClosed, true, Some(&close));
-            }
+            Some(protocol) if torn => self.part_with(End::ClientClosed, true, Some(&error_close(protocol))),
             _ => self.part(End::ClientClosed, true),
         }
     }
@@ -287,4 +286,11 @@ impl Drop for Edge {
     fn drop(&mut self) {
         self.traffic.speaking(self.spoken(), self.kind).dec();
     }
+}
+
+/// The Close message of a connection that cannot go on (signalr-wire §11.4).
+fn error_close(protocol: HubProtocol) -> BytesMut {
+    let mut close = BytesMut::new();
+    protocol.write(&HubMessage::Close(Close::with_error(None)), &mut close);
+    close
 }

@@ -200,6 +200,9 @@ impl Pace {
             Some(Err(unread)) => return Some(Err(unread)),
             None => {}
         }
+        if self.bytes > self.bytes_max {
+            return Some(Err(Unread::TooLong));
+        }
         loop {
             let frame = match tokio::time::timeout_at(self.deadline(), body.frame()).await {
                 Err(_) => return Some(Err(Unread::TooSlow)),
