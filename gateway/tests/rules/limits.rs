@@ -1,0 +1,114 @@
+//! Bounds and waits (rules F1, F2).
+
+use crate::support::hub::HANDSHAKE;
+use crate::support::{Backend, Ended, Front, Setup, negotiate, until, web_socket};
+
+async fn front(backend: &Backend, tables: &str) -> Front {
+    Setup::new(&[backend.address]).more(tables).start().await
+}
+
+#[tokio::test]
+async fn er_f1_connections_are_bounded_and_room_comes_back() {
+    let backend = Backend::hub().await;
+    let front = front(&backend, "[limits]\nconnections_max = 2").await;
+    let (mut one, mut two) = (front.connect().await, front.connect().await);
+    assert_eq!((one.request("GET /x", "").await.status, two.request("GET /x", "").await.status), (404, 404));
+    let mut third = front.connect().await;
+    third.ended_silently().await;
+    drop(one);
+    until("room for another connection", async || {
+        let mut wire = front.connect().await;
+        wire.try_send("GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n").await.is_ok() && wire.head().await.is_some()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn er_f1_unattached_tokens_are_bounded() {
+    let backend = Backend::hub().await;
+    let front = front(&backend, "[limits]\nunattached_tokens_max = 2").await;
+    let first = negotiate(&front, "/chat").await;
+    negotiate(&front, "/chat").await;
+    let refused = front.post("/chat/negotiate?negotiateVersion=1", "").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().contains("'app'"), "{}", refused.text());
+    assert_eq!(backend.seen().len(), 2, "the backend is not even asked");
+    web_socket(&front, &format!("/chat?id={}", first.token)).await.unwrap();
+    negotiate(&front, "/chat").await;
+}
+
+#[tokio::test]
+async fn er_f1_header_floods_are_refused() {
+    let backend = Backend::hub().await;
+    let front = front(&backend, "[limits]\nheader_bytes_max = \"8 KiB\"\nheaders_max = 20").await;
+    let many = (0..30).fold("GET /x".to_owned(), |lines, n| format!("{lines}\nX-{n}: 1"));
+    assert_eq!(front.request(&many, "").await.status, 431);
+    let long = format!("GET /x\nX-Long: {}", "x".repeat(20_000));
+    let mut wire = front.connect().await;
+    wire.send(crate::support::wire::request_bytes(&long, b"")).await;
+    assert_eq!(wire.answer_head().await.status, 431);
+    assert_eq!(backend.seen().len(), 0);
+    assert_eq!(front.get("/x").await.status, 404, "others are served");
+}
+
+#[tokio::test]
+async fn er_f2_a_connection_that_says_nothing_is_closed() {
+    let backend = Backend::hub().await;
+    let front = front(&backend, "[timeouts]\nfirst_byte_timeout = \"300ms\"").await;
+    front.connect().await.ended_silently().await;
+}
+
+#[tokio::test]
+async fn er_f2_an_idle_connection_is_closed() {
+    let backend = Backend::hub().await;
+    let front = front(&backend, "[timeouts]\nhttp_idle_timeout = \"300ms\"").await;
+    let mut wire = front.connect().await;
+    assert_eq!(wire.request("GET /x", "").await.status, 404);
+    assert_eq!(wire.ended_silently().await, Ended::Orderly);
+}
+
+#[tokio::test]
+async fn er_f2_a_body_that_comes_too_slowly_is_given_up() {
+    let backend = Backend::hub().await;
+    let front = front(&backend, "[timeouts]\nbody_grace = \"300ms\"").await;
+    let target = format!("/chat?id={}", negotiate(&front, "/chat").await.token);
+    assert_eq!(front.get(&target).await.status, 200);
+    let (_, mut hub) = backend.socket().await;
+    let mut wire = front.connect().await;
+    wire.send(format!("POST {target} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\nhalf")).await;
+    let answer = wire.answer_head().await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(hub.frame().await.as_text(), "half", "what came stays part of the stream");
+    assert_eq!(front.post(&target, HANDSHAKE).await.status, 200, "the connection lives on");
+}
+
+#[tokio::test]
+async fn er_f2_bodies_over_the_limit_are_refused() {
+    let backend = Backend::hub().await;
+    let front = front(&backend, "[limits]\npost_bytes_max = \"1 KiB\"").await;
+    let target = format!("/chat?id={}", negotiate(&front, "/chat").await.token);
+    assert_eq!(front.get(&target).await.status, 200);
+    let mut wire = front.connect().await;
+    wire.send(format!("POST {target} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2000\r\n\r\n")).await;
+    let answer = wire.answer_head().await;
+    assert_eq!((answer.status, answer.header("connection")), (400, Some("close")));
+    let (_, mut hub) = backend.socket().await;
+    let mut wire = front.connect().await;
+    wire.send(format!("POST {target} HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
+    wire.send(format!("800\r\n{}\r\n0\r\n\r\n", "x".repeat(2048))).await;
+    assert_eq!(wire.answer_head().await.status, 400, "also where no length is announced");
+    assert_eq!(front.post(&target, "next").await.status, 200);
+    while hub.frame().await.as_text() != "next" {}
+}
+
+#[tokio::test]
+async fn er_f2_a_poll_ends_empty_after_its_time() {
+    let backend = Backend::hub().await;
+    let front = front(&backend, "[timeouts]\npoll_timeout = \"200ms\"").await;
+    let target = format!("/chat?id={}", negotiate(&front, "/chat").await.token);
+    assert_eq!(front.get(&target).await.status, 200);
+    for _ in 0..2 {
+        let poll = front.get(&target).await;
+        assert_eq!((poll.status, poll.header("content-type"), poll.body.len()), (200, Some("text/plain"), 0));
+    }
+}
