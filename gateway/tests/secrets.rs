@@ -47,7 +47,8 @@ async fn er_a8_nothing_written_holds_a_secret() {
     let output = second.output().unwrap();
     let (said, written) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains(DONE), "{said}\n{}", written.lines().last().unwrap_or_default());
-    let mut secrets = vec![KEY, AUTHORIZATION, BASIC, COOKIE, SET_COOKIE, QUERY, ENCODED, HUB_TOKEN, REDIRECT, MESSAGE, OWN];
+    let mut secrets =
+        vec![KEY, AUTHORIZATION, BASIC, COOKIE, SET_COOKIE, QUERY, ENCODED, HUB_TOKEN, REDIRECT, MESSAGE, OWN];
     secrets.extend(said.lines().filter_map(|line| line.strip_prefix("secret: ")));
     assert!(secrets.len() > 30, "{} secrets are known", secrets.len());
     for expected in ["hubgate_gateway", "DEBUG", "\"status\":200", "\"status\":403"] {
@@ -208,7 +209,10 @@ async fn scripted_hub(log: &str) {
         front.get(&target).await;
     }
     let mut wire = front.connect().await;
-    wire.send(format!("POST /x?key={OWN} HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\nCookie: {COOKIE}\r\n\r\n")).await;
+    wire.send(format!(
+        "POST /x?key={OWN} HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\nCookie: {COOKIE}\r\n\r\n"
+    ))
+    .await;
     wire.answer_head().await;
     soon("the gateway to stop", front.gateway.stop()).await;
 }

@@ -118,8 +118,53 @@ async fn er_g3_without_a_name_the_first_certificate_serves() {
 async fn er_g6_admin_answers_its_own_paths_and_never_on_a_public_listener() {
     let backend = Backend::hub().await;
     let front = Setup::new(&[backend.address]).more("[admin]\naddress = \"127.0.0.1:0\"").start().await;
+    let admin = front.gateway.admin_address().unwrap();
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(front.get(path).await.text(), "no such thing", "the backend's own answer");
         assert_eq!(backend.last().path(), path);
+        assert_eq!(Wire::connect(admin).await.request(&format!("GET {path}"), "").await.status, 200);
+        let posted = Wire::connect(admin).await.request(&format!("POST {path}"), "").await;
+        assert_eq!((posted.status, posted.header("allow")), (405, Some("GET")));
     }
+    for path in ["/chat/negotiate", "/", "/healthz/x"] {
+        assert_eq!(Wire::connect(admin).await.request(&format!("GET {path}"), "").await.status, 404);
+    }
+    assert_eq!(backend.seen().len(), 3, "nothing goes on from there");
+    assert_eq!(Front::quick(&[backend.address]).await.gateway.admin_address(), None);
+}
+
+#[tokio::test]
+async fn er_e6_passed_through_and_re_framed_messages_are_counted_apart() {
+    let backend = Backend::hub().await;
+    let front = Setup::new(&[backend.address]).more("[admin]\naddress = \"127.0.0.1:0\"").start().await;
+    let admin = front.gateway.admin_address().unwrap();
+    let handshake = crate::support::hub::HANDSHAKE;
+    let mut client = web_socket(&front, &format!("/chat?id={}", negotiate(&front, "/chat").await.token)).await.unwrap();
+    let (_, mut hub) = backend.socket().await;
+    client.send_text(handshake).await;
+    hub.frame().await;
+    for _ in 0..3 {
+        hub.send_text("{\"type\":6}\u{1e}{\"type\":6}\u{1e}").await;
+        client.frame().await;
+    }
+    let target = format!("/chat?id={}", negotiate(&front, "/chat").await.token);
+    assert_eq!(front.get(&target).await.status, 200);
+    let (_, mut hub) = backend.socket().await;
+    assert_eq!(front.post(&target, handshake).await.status, 200);
+    hub.frame().await;
+    let message = "{\"type\":1,\"target\":\"a\",\"arguments\":[]}\u{1e}";
+    hub.send_text(format!("{{}}\u{1e}{message}{message}")).await;
+    let mut got = 0;
+    while got < 3 {
+        got += front.get(&target).await.text().matches('\u{1e}').count();
+    }
+    let metrics = Wire::connect(admin).await.request("GET /metrics", "").await;
+    let value = |name: &str, direction: &str| {
+        let wanted = |line: &&str| line.starts_with(&format!("{name}{{")) && line.contains(&format!("\"{direction}\""));
+        let line = metrics.text().lines().find(wanted).unwrap_or_else(|| panic!("{name} {direction}"));
+        line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()
+    };
+    assert_eq!(value("hubgate_websocket_messages_total", "from_client"), 1);
+    assert_eq!(value("hubgate_websocket_messages_total", "to_client"), 3, "messages of WebSocket, not of the hub");
+    assert_eq!(value("hubgate_hub_messages_total", "to_client"), 3);
 }

@@ -112,3 +112,15 @@ async fn er_f2_a_poll_ends_empty_after_its_time() {
         assert_eq!((poll.status, poll.header("content-type"), poll.body.len()), (200, Some("text/plain"), 0));
     }
 }
+
+#[tokio::test]
+async fn er_f2_a_silent_tunnel_has_a_limit_only_where_one_is_set() {
+    let backend = Backend::hub().await;
+    let front = front(&backend, "[timeouts]\ntunnel_idle_timeout = \"1s\"").await;
+    let mut client = web_socket(&front, "/ws").await.unwrap();
+    client.send_text("not a hub's handshake").await;
+    let (_, mut server) = backend.socket().await;
+    server.frame().await;
+    client.ended().await;
+    server.rest().await;
+}

@@ -10,10 +10,13 @@ mod support;
 
 mod backends;
 mod configuration;
+mod http2;
 mod hub_recognition;
 mod identity;
 mod limits;
 mod origins;
+mod polled_hubs;
+mod redirects;
 mod relaying;
 mod requests;
 mod stopping;

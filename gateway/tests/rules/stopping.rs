@@ -120,3 +120,18 @@ async fn er_e4_a_drain_does_not_wait_for_ever() {
     drop((torn, torn_hub));
     soon("the gateway to stop", stopping).await.unwrap();
 }
+
+#[tokio::test]
+async fn er_f4_readiness_ends_at_once_and_health_does_not() {
+    let backend = Backend::hub().await;
+    let tables = "[timeouts]\nshutdown_delay = \"1s\"\n[admin]\naddress = \"127.0.0.1:0\"";
+    let front = Setup::new(&[backend.address]).more(tables).start().await;
+    let (address, admin) = (front.address, front.gateway.admin_address().unwrap());
+    let ask = async |path: &str| Wire::connect(admin).await.request(&format!("GET {path}"), "").await.status;
+    assert_eq!((ask("/readyz").await, ask("/healthz").await), (200, 200));
+    let stopping = tokio::spawn(front.gateway.stop());
+    crate::support::until("readiness to end", async || ask("/readyz").await == 503).await;
+    assert_eq!(ask("/healthz").await, 200);
+    assert_eq!(Wire::connect(address).await.request("GET /x", "").await.status, 404, "clients are still served");
+    soon("the gateway to stop", stopping).await.unwrap();
+}
