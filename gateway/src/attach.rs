@@ -292,6 +292,8 @@ async fn edge_of(visit: &Visit, entry: &Entry, request: &Request<Incoming>) -> R
         tokio::pin!(changed);
         changed.as_mut().enable();
         let found = match &*entry.state() {
+            // Given up already; the sweep tidies it away.
+            State::Edge(edge) if edge.over.is_cancelled() => return Err(answer::no_connection()),
             State::Edge(edge) => Some(Arc::clone(edge)),
             State::Attaching(Kind::EventStream | Kind::LongPolling) => None,
             State::Attaching(Kind::WebSocket) | State::WebSocket => {

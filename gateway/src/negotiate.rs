@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -137,15 +137,13 @@ async fn read(
     connection: HubHttp,
 ) -> Result<(Answered, NegotiateResponse), Box<Response<Body>>> {
     let bytes_max = visit.live.config.limits.negotiate_bytes_max;
-    let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let json = media_type.split(';').next().is_some_and(|bare| bare.trim().eq_ignore_ascii_case("application/json"));
     let small = response.body().size_hint().upper().is_none_or(|length| length <= bytes_max as u64);
     let pass = |response: Response<Body>| {
         let mut response = response;
         outbound::finish(visit, &backend, &mut response);
         Box::new(response)
     };
-    if response.status() != StatusCode::OK || !json || !small || response.headers().contains_key(CONTENT_ENCODING) {
+    if response.status() != StatusCode::OK || !small || response.headers().contains_key(CONTENT_ENCODING) {
         backend.keep_after(connection, response.headers());
         return Err(pass(response.map(Body::Stream)));
     }
@@ -159,7 +157,10 @@ async fn read(
                 return Err(Box::new(answer::gateway_error(StatusCode::BAD_GATEWAY, visit.route.name())));
             }
         }
-        if body.len() > bytes_max {
+        // What does not begin as a JSON object is none of ours and streams on. The media type says nothing: hubs that are
+        // not ASP.NET Core send others, and no client looks at it.
+        let other = body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{');
+        if other || body.len() > bytes_max {
             return Err(pass(Response::from_parts(head, Body::Resumed(body.freeze(), incoming))));
         }
     }
