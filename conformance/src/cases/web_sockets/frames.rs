@@ -32,6 +32,11 @@ async fn closes_with(t: &Target, what: &str, code: u16, bytes: &[u8]) -> Outcome
     if event == Event::End(End::Reset) && !t.gateway {
         return Ok(link);
     }
+    // Then a gateway sees a hub that is lost, and says so in good order.
+    let lost = Event::Message(frame::TEXT, b"{\"type\":7,\"allowReconnect\":true}\x1e".to_vec().into());
+    if t.gateway && event == lost {
+        return Ok(link);
+    }
     same(what, Event::Close(code, String::new()), event)?;
     let end = next_control(t, &mut link).await.step(what)?;
     holds(format!("{what}: end"), matches!(end, Event::End(End::Fin | End::Reset)), &end)?;
