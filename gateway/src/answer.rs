@@ -39,6 +39,13 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     with(status, TEXT, Body::Empty)
 }
 
+/// No body, and the connection is closed behind it: what the client still sends is not read.
+pub(crate) fn closing(status: StatusCode) -> Response<Body> {
+    let mut response = empty(status);
+    response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    response
+}
+
 /// 404 for an unknown `id`.
 pub(crate) fn no_connection() -> Response<Body> {
     text(StatusCode::NOT_FOUND, NO_CONNECTION)

@@ -5,7 +5,6 @@ mod connect;
 mod post;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
@@ -280,7 +279,11 @@ fn refusal_for(kind: Kind, refusal: Response<Body>) -> Response<Body> {
 async fn attach_event_stream(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incoming>) -> Response<Body> {
     let Some(entry) = entry else { return answer::no_connection() };
     match attach_edge(visit, &entry, Kind::EventStream, request).await {
-        Ok(edge) => answer::event_stream(event_stream(edge)),
+        Ok(edge) => {
+            let mut response = answer::event_stream(event_stream(Arc::clone(&edge)));
+            response.extensions_mut().insert(edge);
+            response
+        }
         Err(refusal) => refusal,
     }
 }
@@ -374,16 +377,4 @@ pub(crate) fn reap(gate: &crate::gate::Gate) {
             tokio::spawn(async move { entry.set(State::Finished) });
         }
     }
-}
-
-/// How many bytes wait for clients over all connections.
-pub(crate) fn waiting_bytes(gate: &crate::gate::Gate) -> u64 {
-    let mut bytes = 0;
-    for entry in gate.table.edges() {
-        if let State::Edge(edge) = &*entry.state() {
-            bytes += edge.waiting_bytes() as u64;
-        }
-    }
-    gate.links.for_each(|link| bytes += link.held_bytes.load(Relaxed));
-    bytes
 }

@@ -8,6 +8,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
+use crate::pace::Paced;
+
 use crate::observe::Followed;
 
 /// Why a body ended early; the transport cuts the message off.
@@ -33,6 +35,8 @@ pub(crate) enum Body {
     Chunked(Bytes),
     /// A body passed on as it comes.
     Stream(Incoming),
+    /// A request's body, given up when it comes too slowly.
+    Paced(Box<Paced>),
     /// Bytes read ahead, then the rest as it comes.
     Resumed(Bytes, Incoming),
     /// One of these whose end is told to the access log.
@@ -59,6 +63,7 @@ impl HttpBody for Body {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Self::Followed(followed) => followed.poll_frame(cx),
+            Self::Paced(body) => body.poll_frame(cx),
             Self::Channel(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(|piece| piece.map(Frame::data))),
         }
     }
@@ -68,6 +73,7 @@ impl HttpBody for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Stream(body) => body.is_end_stream(),
+            Self::Paced(body) => body.is_end_stream(),
             Self::Resumed(head, body) => head.is_empty() && body.is_end_stream(),
             Self::Followed(followed) => followed.is_end_stream(),
             Self::Chunked(_) | Self::Channel(_) => false,
@@ -79,6 +85,7 @@ impl HttpBody for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(body) => body.size_hint(),
+            Self::Paced(body) => body.size_hint(),
             Self::Resumed(head, body) => {
                 let mut hint = body.size_hint();
                 let ahead = head.len() as u64;

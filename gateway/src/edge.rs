@@ -15,7 +15,7 @@ mod stream;
 mod upward;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use hubgate_protocol::message::Close;
@@ -30,6 +30,7 @@ pub(crate) use self::stream::event_stream;
 pub(crate) use self::upward::{Upward, UpwardError};
 
 use crate::backend::Backend;
+use crate::flow::Carrier;
 use crate::identity::Admission;
 use crate::link::Clock;
 use crate::relay::{Spoken, Traffic};
@@ -98,6 +99,10 @@ pub(crate) struct Edge {
     last_poll: AtomicU32,
     /// Which poll is the newest.
     newest_poll: AtomicU32,
+    /// Second since which messages wait; `u32::MAX` while none do.
+    waits_since: AtomicU32,
+    /// The HTTP/1.1 connection of an event stream.
+    carrier: OnceLock<Arc<Carrier>>,
     /// The route's counters.
     traffic: Arc<Traffic>,
     clock: Arc<Clock>,
@@ -134,6 +139,8 @@ impl Edge {
             over: CancellationToken::new(),
             last_poll,
             newest_poll: AtomicU32::new(0),
+            waits_since: AtomicU32::new(u32::MAX),
+            carrier: OnceLock::new(),
             traffic,
             clock,
             bytes_in: AtomicU64::new(0),
@@ -171,18 +178,51 @@ impl Edge {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes the outbox; what that adds or takes is counted among all waiting bytes (rule F1).
+    fn with_outbox<R>(&self, change: impl FnOnce(&mut Outbox) -> R) -> R {
+        let mut outbox = self.outbox();
+        let before = outbox.len();
+        let result = change(&mut outbox);
+        let after = outbox.len();
+        if after == 0 {
+            self.waits_since.store(u32::MAX, Relaxed);
+        } else if before == 0 {
+            self.waits_since.store(self.clock.now(), Relaxed);
+        }
+        drop(outbox);
+        self.clock.buffered().change(before, after);
+        result
+    }
+
+    /// Notes which HTTP/1.1 connection carries the event stream.
+    pub(crate) fn carried_by(&self, carrier: Arc<Carrier>) {
+        let _only_once = self.carrier.set(carrier);
+    }
+
+    /// Resets the event stream's connection, so that what HTTP holds of it is freed.
+    pub(crate) fn abort(&self) {
+        if let Some(carrier) = self.carrier.get() {
+            carrier.abort();
+        }
+    }
+
+    /// Second since which messages wait for the client; `u32::MAX` while none do.
+    pub(crate) fn waits_since(&self) -> u32 {
+        self.waits_since.load(Relaxed)
+    }
+
     /// Puts one whole message or unit into the outbox.
     pub(crate) fn deliver(&self, unit: &[u8]) {
         self.bytes_out.fetch_add(unit.len() as u64, Relaxed);
         self.traffic.hub_bytes.inc_by(unit.len() as u64);
         self.traffic.reframed_messages.inc();
-        self.outbox().push(unit);
+        self.with_outbox(|outbox| outbox.push(unit));
         self.out_ready.notify_waiters();
     }
 
     /// Ends the connection for its client; what waits can still be fetched unless `discard`. The first end counts.
     pub(crate) fn end(&self, end: End, discard: bool) {
-        self.outbox().end(end, discard);
+        self.with_outbox(|outbox| outbox.end(end, discard));
         self.out_ready.notify_waiters();
         self.out_room.notify_waiters();
     }
@@ -197,8 +237,7 @@ impl Edge {
     }
 
     fn part_with(&self, end: End, discard: bool, farewell: Option<&[u8]>) {
-        {
-            let mut outbox = self.outbox();
+        self.with_outbox(|outbox| {
             if outbox.ended().is_none() {
                 if discard {
                     outbox.clear();
@@ -208,7 +247,7 @@ impl Edge {
                 }
                 outbox.end(end, false);
             }
-        }
+        });
         self.out_ready.notify_waiters();
         self.out_room.notify_waiters();
     }
@@ -254,7 +293,7 @@ impl Edge {
 
     /// Takes all that waits, together with the end if nothing does.
     fn take(&self) -> Taken {
-        let taken = self.outbox().take();
+        let taken = self.with_outbox(Outbox::take);
         if matches!(taken, Taken::Messages(_)) {
             self.out_room.notify_waiters();
         }
@@ -263,7 +302,7 @@ impl Edge {
 
     /// Takes only the next unit.
     fn take_one(&self) -> Taken {
-        let taken = self.outbox().take_one();
+        let taken = self.with_outbox(Outbox::take_one);
         if matches!(taken, Taken::Messages(_)) {
             self.out_room.notify_waiters();
         }
@@ -284,6 +323,7 @@ impl Edge {
 
 impl Drop for Edge {
     fn drop(&mut self) {
+        self.clock.buffered().change(self.waiting_bytes(), 0);
         self.traffic.speaking(self.spoken(), self.kind).dec();
     }
 }

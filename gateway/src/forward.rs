@@ -3,7 +3,7 @@
 //! Also what the gateway has no answer of its own for: a hub answers wrong verbs, unknown ids and missing users itself.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -17,8 +17,10 @@ use crate::body::Body;
 use crate::edge::Kind;
 use crate::io::Stream;
 use crate::link::Link;
+use crate::metrics::Limit;
 use crate::observe::{Attached, connect_outcome, note_cause};
 use crate::outbound;
+use crate::pace::Paced;
 use crate::relay::{Ends, Relay, Report, Surroundings};
 use crate::visit::{Visit, wants_event_stream, wants_web_socket};
 
@@ -47,6 +49,12 @@ pub(crate) async fn forward(visit: &Visit, request: Request<Incoming>) -> Respon
     let ignored = *request.method() == Method::POST && visit.route.knows_hub(visit.path.hub());
     let mut request = outbound::body_to_send(request, ignored);
     outbound::prepare(visit, &mut request, &query);
+    let too_slow = Arc::new(AtomicBool::new(false));
+    let (grace, rate_min) = (visit.live.config.timeouts.body_grace, visit.live.config.limits.body_rate_min as u64);
+    let request = request.map(|body| match body {
+        Body::Stream(body) => Body::Paced(Box::new(Paced::new(body, grace, rate_min, Arc::clone(&too_slow)))),
+        other => other,
+    });
     match exchange(visit, request, affinity).await {
         Ok((backend, response, connection)) => {
             backend.keep_after(connection, response.headers());
@@ -54,6 +62,10 @@ pub(crate) async fn forward(visit: &Visit, request: Request<Incoming>) -> Respon
             outbound::finish(visit, &backend, &mut response);
             outbound::set_affinity(visit, &backend, had_affinity, &mut response);
             response
+        }
+        Err(_) if too_slow.load(Relaxed) => {
+            visit.gate.metrics.limit_reached(Limit::BodyRate);
+            answer::closing(StatusCode::REQUEST_TIMEOUT)
         }
         Err(error) => failure(visit, &error, stream_of_hub),
     }

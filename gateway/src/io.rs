@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsStream;
 
+use crate::flow::Carrier;
 use crate::visit::Client;
 
 /// One stream of bytes, whatever carries it.
@@ -126,12 +127,36 @@ pub(crate) struct Watched {
     send_timeout: Duration,
     client: Option<Arc<Client>>,
     stuck: Option<Pin<Box<Sleep>>>,
+    carrier: Option<(Arc<Carrier>, Duration)>,
+    head_ends: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watched {
     /// Watches a stream; `client` is told when a write to it is stuck.
     pub(crate) fn new(inner: Stream, send_timeout: Duration, client: Option<Arc<Client>>) -> Self {
-        Self { inner, send_timeout, client, stuck: None }
+        Self { inner, send_timeout, client, stuck: None, carrier: None, head_ends: None }
+    }
+
+    /// Ends the stream when the headers of a request take longer than that from their first byte (rule F2).
+    pub(crate) fn with_headers_timeout(mut self, carrier: Arc<Carrier>, timeout: Duration) -> Self {
+        self.carrier = Some((carrier, timeout));
+        self
+    }
+
+    fn watch_headers(&mut self, cx: &mut Context<'_>, bytes_came: bool) -> io::Result<()> {
+        let Some((carrier, timeout)) = &self.carrier else { return Ok(()) };
+        if !carrier.awaited() {
+            self.head_ends = None;
+            return Ok(());
+        }
+        if bytes_came && self.head_ends.is_none() {
+            self.head_ends = Some(Box::pin(tokio::time::sleep(*timeout)));
+        }
+        let ended = self.head_ends.as_mut().is_some_and(|ends| ends.as_mut().poll(cx).is_ready());
+        if ended {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the headers of a request took too long"));
+        }
+        Ok(())
     }
 
     fn watch(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -141,7 +166,10 @@ impl Watched {
         }
         let timeout = self.send_timeout;
         let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)));
-        ready!(stuck.as_mut().poll(cx));
+        let given_up = self.carrier.as_ref().is_some_and(|(carrier, _)| carrier.gives_up(cx));
+        if !given_up {
+            ready!(stuck.as_mut().poll(cx));
+        }
         self.inner.reset_on_close();
         if let Some(client) = &self.client {
             client.stuck();
@@ -152,7 +180,10 @@ impl Watched {
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let progress = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.watch_headers(cx, buf.filled().len() > before)?;
+        progress
     }
 }
 

@@ -9,14 +9,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::task::AtomicWaker;
 use slab::Slab;
 
-/// Seconds since the gateway started, advanced by the sweep.
+use crate::buffered::Buffered;
+
+/// Seconds since the gateway started, advanced by the sweep; and the account of waiting bytes, which as many share.
 #[derive(Debug, Default)]
-pub(crate) struct Clock(AtomicU32);
+pub(crate) struct Clock(AtomicU32, Buffered);
 
 impl Clock {
     /// The current second.
     pub(crate) fn now(&self) -> u32 {
         self.0.load(Relaxed)
+    }
+
+    /// The account of bytes that wait for slow peers.
+    pub(crate) fn buffered(&self) -> &Buffered {
+        &self.1
     }
 
     /// Sets the current second.

@@ -3,19 +3,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::prepare;
+use crate::flow::{Carrier, Streams, ToClient};
 use crate::gate::Gate;
 use crate::http;
 use crate::io::{Stream, Watched};
@@ -26,6 +28,14 @@ use crate::visit::Client;
 const BACKLOG: u32 = 4096;
 /// Pause when accepting fails for want of descriptors, so that it does not spin (rule F1).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What a request's first line may take beside its headers.
+const REQUEST_LINE_BYTES: usize = 16 * 1024;
+/// What one HTTP/2 stream holds of an answer before its window opens.
+const HTTP2_SEND_BYTES: usize = 64 * 1024;
+/// Streams reset by the client before we have looked at them, and streams reset for the client's errors, after which an
+/// HTTP/2 connection ends (rule F3: rapid reset).
+const HTTP2_RESETS_MAX: usize = 20;
+const HTTP2_ERRORS_MAX: usize = 100;
 /// How HTTP/2 begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -37,6 +47,7 @@ pub(crate) struct Bound {
     /// What it serves TLS with; replaced by a reload.
     pub(crate) tls: Arc<ArcSwapOption<ServerConfig>>,
     listener: TcpListener,
+    handshakes: Arc<Handshakes>,
     http2: bool,
 }
 
@@ -58,7 +69,7 @@ impl Bound {
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        Ok(Self { address, tls: Arc::new(ArcSwapOption::new(tls)), listener, http2 })
+        Ok(Self { address, tls: Arc::new(ArcSwapOption::new(tls)), listener, handshakes: Arc::default(), http2 })
     }
 
     /// Accepts until told to stop.
@@ -89,6 +100,7 @@ impl Bound {
                 counted: Counted::new(Arc::clone(&gate)),
                 peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
                 tls: self.tls.load_full(),
+                handshakes: Arc::clone(&self.handshakes),
                 http2: self.http2,
             };
             tokio::spawn(connection.serve(tcp));
@@ -112,10 +124,32 @@ impl Drop for Counted {
     }
 }
 
+/// TLS handshakes in progress at one listener.
+#[derive(Debug, Default)]
+struct Handshakes(AtomicUsize);
+
+/// One handshake in progress.
+struct Handshake(Arc<Handshakes>);
+
+impl Handshakes {
+    /// Counts one more, unless there are as many as there may be.
+    fn enter(self: &Arc<Self>, limit: usize) -> Option<Handshake> {
+        let handshake = Handshake(Arc::clone(self));
+        (self.0.fetch_add(1, Relaxed) < limit).then_some(handshake)
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
 struct Connection {
     counted: Counted,
     peer: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
+    handshakes: Arc<Handshakes>,
     http2: bool,
 }
 
@@ -128,6 +162,11 @@ impl Connection {
         let client = Arc::new(Client::new(self.peer, secure));
         let (stream, is_http2) = match &self.tls {
             Some(config) => {
+                let limit = live.config.limits.tls_handshakes_max;
+                let Some(_counted) = self.handshakes.enter(limit) else {
+                    gate.metrics.limit_reached(Limit::TlsHandshakes);
+                    return tracing::warn!(limit, "limits.tls_handshakes_max is reached: a connection is refused");
+                };
                 let accepting = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(tcp));
                 match tokio::time::timeout(timeouts.tls_handshake_timeout, accepting).await {
                     Ok(Ok(tls)) => {
@@ -144,7 +183,7 @@ impl Connection {
                 Err(_) => return tracing::debug!(peer = %self.peer, "a connection said nothing"),
             },
         };
-        let stream = TokioIo::new(Watched::new(stream, timeouts.send_timeout, Some(Arc::clone(&client))));
+        let stream = Watched::new(stream, timeouts.send_timeout, Some(Arc::clone(&client)));
         let result = if is_http2 {
             Box::pin(serve_http2(gate, client, stream)).await
         } else {
@@ -180,39 +219,73 @@ async fn begins_http2(tcp: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn serve_http1(gate: Arc<Gate>, client: Arc<Client>, stream: TokioIo<Watched>) -> hyper::Result<()> {
+async fn serve_http1(gate: Arc<Gate>, client: Arc<Client>, stream: Watched) -> hyper::Result<()> {
     let live = gate.live.load_full();
     let (limits, timeouts) = (&live.config.limits, &live.config.timeouts);
+    let carrier = Carrier::new();
+    let stream = TokioIo::new(stream.with_headers_timeout(Arc::clone(&carrier), timeouts.headers_timeout));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(timeouts.http_idle_timeout)
         .max_headers(limits.headers_max)
-        .max_header_size(limits.header_bytes_max);
+        .max_header_size(limits.header_bytes_max)
+        // Also what HTTP holds of an answer that is not read, so no more than a request needs.
+        .max_buf_size(limits.header_bytes_max.saturating_add(REQUEST_LINE_BYTES));
     let service = service_fn(move |request| {
-        let (gate, client) = (Arc::clone(&gate), Arc::clone(&client));
-        async move { Ok::<_, std::convert::Infallible>(http::serve(gate, client, request).await) }
+        carrier.came();
+        let (gate, client, carrier) = (Arc::clone(&gate), Arc::clone(&client), Arc::clone(&carrier));
+        async move {
+            let clock = Arc::clone(&gate.clock);
+            let answer = http::serve(gate, client, request).await;
+            Ok::<_, std::convert::Infallible>(ToClient::over_http1(answer, carrier, &clock))
+        }
     });
     builder.serve_connection(stream, service).with_upgrades().await
 }
 
-async fn serve_http2(gate: Arc<Gate>, client: Arc<Client>, stream: TokioIo<Watched>) -> hyper::Result<()> {
+async fn serve_http2(gate: Arc<Gate>, client: Arc<Client>, stream: Watched) -> hyper::Result<()> {
     let live = gate.live.load_full();
     let (limits, timeouts) = (&live.config.limits, &live.config.timeouts);
     let streams = u32::try_from(limits.http2_streams_max).unwrap_or(u32::MAX);
     let header_bytes = u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX);
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let running = Streams::new(Arc::clone(&gate.clock), timeouts.send_timeout);
+    let mut builder = http2::Builder::new(running.clone());
     builder
         .timer(TokioTimer::new())
         .enable_connect_protocol()
         .max_concurrent_streams(streams)
         .max_header_list_size(header_bytes)
-        .max_send_buf_size(64 * 1024)
+        .max_send_buf_size(HTTP2_SEND_BYTES)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
+        .max_local_error_reset_streams(HTTP2_ERRORS_MAX)
         .keep_alive_interval(timeouts.http2_ping_interval)
         .keep_alive_timeout(timeouts.http2_ping_timeout);
     let service = service_fn(move |request| {
         let (gate, client) = (Arc::clone(&gate), Arc::clone(&client));
-        async move { Ok::<_, std::convert::Infallible>(http::serve(gate, client, request).await) }
+        async move { Ok::<_, std::convert::Infallible>(ToClient::over_http2(http::serve(gate, client, request).await)) }
     });
-    builder.serve_connection(stream, service).await
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        ended = connection => ended,
+        () = idle(&running, timeouts.headers_timeout, timeouts.http_idle_timeout) => Ok(()),
+    }
+}
+
+/// Waits until an HTTP/2 connection has had no stream for too long: from its start as long as headers may take, later
+/// as long as any connection may stay idle.
+async fn idle(streams: &Streams, first: Duration, later: Duration) {
+    let (mut known, mut since) = (0, Instant::now());
+    loop {
+        let (live, begun) = streams.count();
+        if live > 0 || begun != known {
+            (known, since) = (begun, Instant::now());
+        }
+        let until = since + if begun == 0 { first } else { later };
+        if Instant::now() >= until {
+            return;
+        }
+        // Streams that come and go meanwhile show in the count, so the time is right to the second.
+        tokio::time::sleep_until(until.min(Instant::now() + Duration::from_secs(1))).await;
+    }
 }

@@ -391,7 +391,9 @@ impl Relay {
     fn update_link(&mut self) {
         let link = &self.around.link;
         let held = self.up.held_len() + self.down.held_len();
-        if held as u64 != link.held_bytes.load(Relaxed) {
+        let before = link.held_bytes.load(Relaxed);
+        if held as u64 != before {
+            self.around.clock.buffered().change(usize::try_from(before).unwrap_or(0), held);
             link.held_bytes.store(held as u64, Relaxed);
             let stuck = if self.down.held_len() == 0 { 0 } else { self.around.clock.now() + 1 };
             if stuck == 0 || link.stuck_since.load(Relaxed) == 0 || self.down.progressed {
@@ -461,6 +463,8 @@ impl Future for Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        let held = self.around.link.held_bytes.swap(0, Relaxed);
+        self.around.clock.buffered().change(usize::try_from(held).unwrap_or(0), 0);
         self.around.traffic.speaking(self.spoken, Kind::WebSocket).dec();
     }
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Readiness};
 use crate::attach;
 use crate::config::{Changes, Config};
+use crate::descriptors;
 use crate::edge::End;
 use crate::gate::Gate;
 use crate::link::{Orders, SweepRules, sweep};
@@ -28,6 +29,7 @@ use crate::listen::Bound;
 use crate::live::{BuildError, Live};
 use crate::metrics::{Metrics, ReloadOutcome};
 use crate::negotiate::seconds;
+use crate::relief;
 use crate::table::State;
 use crate::tls;
 
@@ -87,6 +89,8 @@ impl Gateway {
         live.resolve(&metrics).await;
         metrics.reloaded(ReloadOutcome::Ok, SystemTime::now());
         let gate = Gate::new(live, metrics)?;
+        gate.clock.buffered().set_max(config.limits.buffered_bytes_max);
+        descriptors::raise(config.limits.connections_max);
         let (accepting, ticking) = (CancellationToken::new(), CancellationToken::new());
         let mut bound = Vec::new();
         for listener in &config.listeners {
@@ -118,6 +122,7 @@ impl Gateway {
             tasks.spawn(listener.serve(Arc::clone(&gate), accepting.clone()));
         }
         tasks.spawn(tick(Arc::clone(&gate), ticking.clone()));
+        tasks.spawn(relief::relieve(Arc::clone(&gate), ticking.clone()));
         Ok(Self { gate, listening, admin, accepting, ticking, tasks })
     }
 
@@ -173,6 +178,7 @@ impl Gateway {
             listening.tls.store(Some(tls));
         }
         let changes = Changes::between(&before.config, &config);
+        self.gate.clock.buffered().set_max(live.config.limits.buffered_bytes_max);
         self.gate.live.store(Arc::new(live));
         Ok(changes)
     }
@@ -281,7 +287,7 @@ fn count(gate: &Gate) {
     let metrics = &gate.metrics;
     metrics.client_sockets.set(gauge(gate.tcp_connections.load(Relaxed) + gate.links.len()));
     metrics.unattached_tokens.set(gauge(gate.table.unattached()));
-    metrics.buffered_bytes.set(i64::try_from(attach::waiting_bytes(gate)).unwrap_or(i64::MAX));
+    metrics.buffered_bytes.set(gauge(gate.clock.buffered().bytes()));
     let dropped = gate.log_lines_dropped();
     metrics.access_log_dropped.inc_by(dropped.saturating_sub(metrics.access_log_dropped.get()));
 }

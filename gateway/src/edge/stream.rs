@@ -20,10 +20,26 @@ pub(crate) fn event_stream(edge: Arc<Edge>) -> Body {
     Body::Channel(body)
 }
 
+/// Counts the event that waits in the channel.
+struct Waiting<'a>(&'a Edge, usize);
+
+impl Waiting<'_> {
+    fn is(&mut self, bytes: usize) {
+        self.0.clock.buffered().change(std::mem::replace(&mut self.1, bytes), bytes);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.is(0);
+    }
+}
+
 async fn write(edge: &Edge, pieces: &mpsc::Sender<Result<Bytes, BodyError>>) -> End {
     if pieces.send(Ok(Bytes::from_static(sse::PREAMBLE))).await.is_err() {
         return End::ClientClosed;
     }
+    let mut waiting = Waiting(edge, 0);
     loop {
         let ready = edge.out_ready.notified();
         tokio::pin!(ready);
@@ -42,7 +58,10 @@ async fn write(edge: &Edge, pieces: &mpsc::Sender<Result<Bytes, BodyError>>) -> 
                 sse::write_event(&mut event, &messages);
                 let room = tokio::time::timeout(edge.bounds.send_timeout, pieces.reserve()).await;
                 match room {
-                    Ok(Ok(permit)) => permit.send(Ok(event.freeze())),
+                    Ok(Ok(permit)) => {
+                        waiting.is(event.len());
+                        permit.send(Ok(event.freeze()));
+                    }
                     Ok(Err(_)) => return End::ClientClosed,
                     Err(_) => {
                         let _gone_already = pieces.try_send(Err(BodyError::GivenUp));

@@ -1,0 +1,81 @@
+//! Relief when too many bytes wait over all connections (rule F1): the slowest are ended.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::edge::{Edge, End};
+use crate::gate::Gate;
+use crate::link::{Link, Orders};
+use crate::metrics::Limit;
+use crate::table::{Entry, State};
+
+/// How long connections that were given up have to let go of their bytes before more are.
+const RELIEF_PAUSE: Duration = Duration::from_millis(50);
+
+/// Gives up the connections that have waited longest whenever too many bytes wait over all (rule F1).
+pub(crate) async fn relieve(gate: Arc<Gate>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = gate.clock.buffered().overflow() => {}
+        }
+        let given_up = give_up_slowest(&gate, gate.clock.buffered().excess());
+        let (bytes, total) = (gate.clock.buffered().bytes(), gate.clock.buffered().gave_up(given_up));
+        gate.metrics.limit_reached(Limit::BufferedBytes);
+        tracing::warn!(
+            bytes,
+            given_up,
+            total,
+            "limits.buffered_bytes_max is reached: the slowest connections are ended"
+        );
+        tokio::time::sleep(RELIEF_PAUSE).await;
+    }
+}
+
+/// Ends as many connections as hold that many bytes, those first that have waited longest.
+fn give_up_slowest(gate: &Gate, excess: usize) -> usize {
+    let mut slow = Vec::new();
+    for link in gate.links.all() {
+        let (since, held) = (link.stuck_since.load(Relaxed), link.held_bytes.load(Relaxed));
+        if since != 0 {
+            slow.push((since - 1, usize::try_from(held).unwrap_or(usize::MAX), Slow::WebSocket(link)));
+        }
+    }
+    for entry in gate.table.edges() {
+        let found = match &*entry.state() {
+            State::Edge(edge) if edge.waits_since() != u32::MAX => Some(Arc::clone(edge)),
+            _ => None,
+        };
+        if let Some(edge) = found {
+            slow.push((edge.waits_since(), edge.waiting_bytes(), Slow::Edge(edge, entry)));
+        }
+    }
+    slow.sort_by_key(|(since, held, _)| (*since, std::cmp::Reverse(*held)));
+    let (mut freed, mut given_up) = (0, 0);
+    for (_, held, slow) in slow {
+        if freed >= excess {
+            break;
+        }
+        freed += held;
+        given_up += 1;
+        match slow {
+            Slow::WebSocket(link) => link.order(Orders::STUCK),
+            Slow::Edge(edge, entry) => {
+                edge.end(End::ClientGone, true);
+                edge.over.cancel();
+                edge.abort();
+                entry.set(State::Finished);
+            }
+        }
+    }
+    given_up
+}
+
+/// A connection for whose client bytes wait.
+enum Slow {
+    WebSocket(Arc<Link>),
+    Edge(Arc<Edge>, Arc<Entry>),
+}
