@@ -28,7 +28,7 @@ async fn er_b5_an_applications_own_negotiate_passes_through() {
         ("/html", "text/html", "<p>negotiate</p>".to_owned()),
         ("/json", "application/json", r#"{ "agreed" : true,  "price": 3 }"#.to_owned()),
         ("/list", "application/json", r#"[{"availableTransports":[]}]"#.to_owned()),
-        ("/text", "text/plain", hub::negotiate_answer("a", "b")),
+        ("/text", "text/plain", format!("agreed: {}", hub::negotiate_answer("a", "b"))),
         ("/broken", "application/json", r#"{"availableTransports":"#.to_owned()),
         ("/huge", "application/json", format!(r#"{{"pad":"{}","availableTransports":[]}}"#, "x".repeat(70_000))),
     ];
@@ -55,6 +55,16 @@ async fn er_b5_an_applications_own_negotiate_passes_through() {
         assert_eq!((seen.query(), seen.body.as_slice()), ("id=1&x=%20y", &br#"{"offer":1}"#[..]), "{path}");
     }
     assert_eq!(backend.seen().len(), answers.len(), "each was asked once");
+}
+
+#[tokio::test]
+async fn er_b5_a_negotiate_answer_counts_by_what_it_says() {
+    let answer = hub::negotiate_answer("public", "secret");
+    let backend = Backend::start(move |_| Reply::answer("200 OK\nContent-Type: text/plain", &answer)).await;
+    let front = Front::quick(&[backend.address]).await;
+    let negotiated = negotiate(&front, "/chat").await;
+    assert_eq!(negotiated.id, "public");
+    assert!(!negotiated.answer.text().contains("secret"), "{}", negotiated.answer.text());
 }
 
 #[tokio::test]

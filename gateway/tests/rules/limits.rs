@@ -59,6 +59,50 @@ async fn er_f2_a_connection_that_says_nothing_is_closed() {
 }
 
 #[tokio::test]
+async fn er_f2_headers_a_byte_at_a_time_have_their_time() {
+    let backend = Backend::hub().await;
+    let front = front(&backend, "[timeouts]\nheaders_timeout = \"400ms\"").await;
+    let mut wire = front.connect().await;
+    let endless = "GET /x HTTP/1.1\r\nX-Slow: ".bytes().chain(std::iter::repeat(b'x'));
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(20));
+    let started = std::time::Instant::now();
+    for byte in endless {
+        if wire.try_send([byte]).await.is_err() {
+            break;
+        }
+        pace.tick().await;
+        assert!(started.elapsed() < crate::support::PATIENCE, "it goes on for ever");
+    }
+    assert_eq!(backend.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn er_f2_the_time_of_headers_is_not_that_of_answers_and_of_silence() {
+    let backend = Backend::of_heads().await;
+    let front = front(&backend, "[timeouts]\nheaders_timeout = \"200ms\"").await;
+    let mut wire = front.connect().await;
+    wire.send("GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    let (_, mut server) = backend.socket().await;
+    server.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    assert_eq!(wire.answer_head().await.status, 200);
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(150));
+    for _ in 0..4 {
+        pace.tick().await;
+        server.send("1\r\nx\r\n").await;
+        assert_eq!(wire.chunk().await.unwrap(), b"x");
+    }
+    server.send("0\r\n\r\n").await;
+    assert_eq!(wire.chunk().await, None);
+    pace.tick().await;
+    pace.tick().await;
+    pace.tick().await;
+    wire.send("GET /y HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    server.head().await.unwrap();
+    server.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(wire.answer().await.status, 204, "a client may be silent between two requests");
+}
+
+#[tokio::test]
 async fn er_f2_an_idle_connection_is_closed() {
     let backend = Backend::hub().await;
     let front = front(&backend, "[timeouts]\nhttp_idle_timeout = \"300ms\"").await;

@@ -91,7 +91,7 @@ async fn er_b2_requests_with_two_meanings_are_refused() {
     assert_eq!(backend.seen().len(), 0);
 }
 
-/// The HTTP library takes the length away before anybody can see it; see `docs/decisions`.
+/// The HTTP library takes the length away before anybody can see it: `docs/decisions/0008`.
 #[tokio::test]
 async fn er_b2_both_framings_at_once_smuggle_nothing() {
     let backend = app().await;
@@ -192,7 +192,7 @@ async fn er_b3_cookies_that_http2_splits_are_joined() {
     let tcp = tokio::net::TcpStream::connect(front.address).await.unwrap();
     let (mut client, connection) = h2::client::handshake(tcp).await.unwrap();
     tokio::spawn(connection);
-    let request = http::Request::get(format!("http://app.test/x?y=1"))
+    let request = http::Request::get("http://app.test/x?y=1")
         .header("cookie", "a=1")
         .header("cookie", "b=2; c=3")
         .body(())
