@@ -395,12 +395,14 @@ impl Relay {
         if held as u64 != before {
             self.around.clock.buffered().change(usize::try_from(before).unwrap_or(0), held);
             link.held_bytes.store(held as u64, Relaxed);
-            let stuck = if self.down.held_len() == 0 { 0 } else { self.around.clock.now() + 1 };
-            if stuck == 0 || link.stuck_since.load(Relaxed) == 0 || self.down.progressed {
-                link.stuck_since.store(stuck, Relaxed);
-            }
-            self.down.progressed = false;
         }
+        let (blocked, since) = (self.down.is_blocked(), link.stuck_since.load(Relaxed));
+        if !blocked && since != 0 {
+            link.stuck_since.store(0, Relaxed);
+        } else if blocked && (since == 0 || self.down.progressed) {
+            link.stuck_since.store(self.around.clock.now() + 1, Relaxed);
+        }
+        self.down.progressed = false;
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {

@@ -81,6 +81,8 @@ pub(super) struct Direction {
     pub(super) progressed: bool,
     held: BytesMut,
     unflushed: bool,
+    /// TLS or HTTP/2 has taken the bytes, and its peer has not.
+    flushing: bool,
     stopped: Option<Stop>,
     reads: u8,
     ping: Option<Box<PingWatch>>,
@@ -98,6 +100,11 @@ impl Direction {
     /// Bytes held because the sink would block.
     pub(super) fn held_len(&self) -> usize {
         self.held.len()
+    }
+
+    /// Whether the sink takes nothing at the moment.
+    pub(super) fn is_blocked(&self) -> bool {
+        !self.held.is_empty() || self.flushing
     }
 
     /// Appends bytes to be written before anything else.
@@ -209,7 +216,9 @@ impl Direction {
             }
         }
         if self.unflushed {
-            ready!(Pin::new(&mut *sink).poll_flush(cx))?;
+            let flushed = Pin::new(&mut *sink).poll_flush(cx);
+            self.flushing = flushed.is_pending();
+            ready!(flushed)?;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
