@@ -21,6 +21,7 @@ use crate::body::Body;
 use crate::edge::{Bounds, Edge, End, Kind, Poll, Upward, event_stream, read_hub};
 use crate::forward::{join, upgrade_key};
 use crate::identity::Admission;
+use crate::link::SweepRules;
 use crate::negotiate::seconds;
 use crate::observe::{Attached, connect_outcome, note_connection, transport};
 use crate::outbound;
@@ -363,8 +364,8 @@ async fn delete(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incom
     }
 }
 
-/// Ends connections whose client has not polled for too long.
-pub(crate) fn reap(gate: &crate::gate::Gate) {
+/// Ends connections whose client has not polled for too long, and looks after hubs that say nothing.
+pub(crate) fn reap(gate: &crate::gate::Gate, rules: SweepRules) {
     let timeout = seconds(gate.live.load().config.timeouts.disconnect_timeout);
     let now = gate.clock.now();
     for entry in gate.table.edges() {
@@ -375,6 +376,8 @@ pub(crate) fn reap(gate: &crate::gate::Gate) {
             edge.give_up();
             let entry = Arc::clone(&entry);
             tokio::spawn(async move { entry.set(State::Finished) });
+        } else if edge.hub_silence() >= rules.ping_after {
+            tokio::spawn(async move { edge.look_after_hub(rules.ping_after, rules.dead_after).await });
         }
     }
 }

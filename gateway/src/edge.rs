@@ -95,8 +95,12 @@ pub(crate) struct Edge {
     pub(crate) judge: Option<Arc<Backend>>,
     /// Cancelled when the connection is over for its client.
     pub(crate) over: CancellationToken,
+    /// Cancelled when the hub answers nothing any more.
+    hub_dead: CancellationToken,
     /// Second of the last poll's end; `u32::MAX` while one is pending.
     last_poll: AtomicU32,
+    /// Second in which the hub was last heard.
+    hub_heard: AtomicU32,
     /// Which poll is the newest.
     newest_poll: AtomicU32,
     /// Second since which messages wait; `u32::MAX` while none do.
@@ -137,7 +141,9 @@ impl Edge {
             admission: Mutex::new(admission),
             judge,
             over: CancellationToken::new(),
+            hub_dead: CancellationToken::new(),
             last_poll,
+            hub_heard: AtomicU32::new(clock.now()),
             newest_poll: AtomicU32::new(0),
             waits_since: AtomicU32::new(u32::MAX),
             carrier: OnceLock::new(),
@@ -281,6 +287,23 @@ impl Edge {
     /// Bytes from and to the client so far.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.bytes_in.load(Relaxed), self.bytes_out.load(Relaxed))
+    }
+
+    /// Seconds since the hub was last heard.
+    pub(crate) fn hub_silence(&self) -> u32 {
+        self.clock.now().saturating_sub(self.hub_heard.load(Relaxed))
+    }
+
+    /// Pings a hub that has been silent for `ping_after` seconds, and gives it up after `dead_after` (rule D8).
+    pub(crate) async fn look_after_hub(&self, ping_after: u32, dead_after: u32) {
+        let silence = self.hub_silence();
+        if silence >= dead_after {
+            self.part(End::HubLost, false);
+            self.hub_dead.cancel();
+        } else if silence > 0 && silence.is_multiple_of(ping_after.max(1)) {
+            self.ping_hub();
+            self.flush_control().await;
+        }
     }
 
     /// Whether no poll has come for longer than `timeout_seconds`.

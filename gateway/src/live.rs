@@ -39,7 +39,7 @@ pub(crate) struct Route {
     pub(crate) pool: Option<Arc<Pool>>,
     /// Its counters.
     pub(crate) traffic: Arc<Traffic>,
-    known_hubs: Mutex<HashSet<Box<str>>>,
+    known_hubs: Arc<Mutex<HashSet<Box<str>>>>,
 }
 
 impl Route {
@@ -111,7 +111,11 @@ impl Live {
                     config: Arc::clone(route),
                     pool: pool.map(|pool| Arc::clone(&pool.pool)),
                     traffic: metrics.traffic(&route.name),
-                    known_hubs: Mutex::default(),
+                    known_hubs: before
+                        .and_then(|before| before.route(route))
+                        .filter(|old| old.config.digest == route.digest)
+                        .map(|old| Arc::clone(&old.known_hubs))
+                        .unwrap_or_default(),
                 };
                 (Arc::clone(&route.name), Arc::new(live))
             })

@@ -270,7 +270,7 @@ async fn tick(gate: Arc<Gate>, stop: CancellationToken) {
         };
         sweep(&gate.links, now, rules);
         gate.table.sweep(now);
-        attach::reap(&gate);
+        attach::reap(&gate, rules);
         live.pools().for_each(|pool| pool.sweep_idle());
         count(&gate);
         if now.saturating_sub(resolved_at) >= seconds(timeouts.backend_resolve_interval) {

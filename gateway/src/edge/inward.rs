@@ -1,6 +1,7 @@
 //! Hub → client: WebSocket messages, cut anew at whole hub messages (rule E1).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
 use hubgate_protocol::framing::{MessageSplitter, RECORD_SEPARATOR};
@@ -59,8 +60,10 @@ pub(crate) async fn read_hub(edge: Arc<Edge>, mut hub: ReadHalf<Stream>, ahead: 
         let read = tokio::select! {
             biased;
             () = edge.over.cancelled() => break Stop::Closed,
+            () = edge.hub_dead.cancelled() => break Stop::Lost,
             read = hub.read_buf(&mut input) => read,
         };
+        edge.hub_heard.store(edge.clock.now(), Relaxed);
         match read {
             Ok(1..) => {}
             Ok(0) | Err(_) => break Stop::Lost,

@@ -86,10 +86,19 @@ impl Edge {
         }
     }
 
+    /// Asks a silent hub whether it is still there (rule D8); its Pong counts as being heard.
+    pub(super) fn ping_hub(&self) {
+        self.queue_control(OpCode::Ping, b"hubgate");
+    }
+
     /// Answers a Ping of the hub: at once if nobody writes, else with the next write.
     pub(super) fn pong(&self, payload: &[u8]) {
+        self.queue_control(OpCode::Pong, payload);
+    }
+
+    fn queue_control(&self, opcode: OpCode, payload: &[u8]) {
         let mut frame = BytesMut::new();
-        websocket::write_frame(&mut frame, true, OpCode::Pong, Some([0x1D, 0x2C, 0x3B, 0x4A]), payload);
+        websocket::write_frame(&mut frame, true, opcode, Some([0x1D, 0x2C, 0x3B, 0x4A]), payload);
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         if control.len() < 4096 {
             control.extend_from_slice(&frame);

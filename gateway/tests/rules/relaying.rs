@@ -185,6 +185,20 @@ async fn er_d8_hub_pings_pass_to_streams_and_are_dropped_towards_polls() {
 }
 
 #[tokio::test]
+async fn er_d8_a_silent_hub_of_polls_is_pinged_and_given_up_when_it_answers_nothing() {
+    let backend = Backend::hub().await;
+    let front = Setup::new(&[backend.address]).more("[timeouts]\nwebsocket_ping_interval = \"1s\"").start().await;
+    let (target, mut hub) = polling(&front, &backend, HANDSHAKE).await;
+    let ping = hub.frame().await;
+    assert_eq!(ping.opcode, Frame::PING, "{ping:?}");
+    hub.send_frame(&Frame::new(Frame::PONG, &ping.payload)).await;
+    assert_eq!(hub.frame().await.opcode, Frame::PING, "it was heard, and is asked again");
+    // No Pong any more: the client is told that its hub is lost.
+    assert_eq!(front.get(&target).await.text(), FAREWELL);
+    assert_eq!(front.get(&target).await.status, 204);
+}
+
+#[tokio::test]
 async fn er_e2_behind_a_client_that_does_not_poll_the_hub_is_no_longer_read() {
     let backend = Backend::hub().await;
     let front = Front::quick(&[backend.address]).await;
