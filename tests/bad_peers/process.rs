@@ -1,0 +1,117 @@
+//! Hub and gateway as child processes of the real binary, so that the gateway's memory can be read from outside.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+/// The binary under test.
+const HUBGATE: &str = env!("CARGO_BIN_EXE_hubgate");
+
+/// A child process that ends with its value.
+pub struct Process {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    /// Starts `hubgate` and waits for as many `listening on` lines as it has listeners.
+    fn start(arguments: &[&str], listeners: usize) -> (Self, Vec<SocketAddr>) {
+        let mut child = Command::new(HUBGATE)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let (found, addresses) = std::sync::mpsc::channel();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        follow(child.stdout.take().expect("stdout is piped"), found.clone(), Arc::clone(&log));
+        follow(child.stderr.take().expect("stderr is piped"), found, Arc::clone(&log));
+        let addresses = (0..listeners)
+            .map(|_| {
+                addresses
+                    .recv_timeout(crate::PATIENCE)
+                    .unwrap_or_else(|_| panic!("no address from {arguments:?}: {:?}", log.lock().expect("log")))
+            })
+            .collect();
+        (Self { child, log }, addresses)
+    }
+
+    /// The embedded hubs.
+    pub fn hub(extra: &[&str]) -> (Self, SocketAddr) {
+        let mut arguments = vec!["hub", "--listen", "127.0.0.1:0"];
+        arguments.extend_from_slice(extra);
+        let (process, addresses) = Self::start(&arguments, 1);
+        (process, addresses[0])
+    }
+
+    /// The gateway with a configuration file of that text and that many listeners.
+    pub fn gateway(config: &str, listeners: usize) -> (Self, Vec<SocketAddr>) {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("bad-peers-{}-{}.toml", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+        let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&file, config).expect("the configuration is written");
+        let started = Self::start(&["serve", "--config", file.to_str().expect("a printable path")], listeners);
+        std::fs::remove_file(&file).expect("the configuration is removed");
+        started
+    }
+
+    /// A field of `/proc/PID/smaps_rollup`, in KiB.
+    pub fn memory_kib(&self, field: &str) -> u64 {
+        let text =
+            std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).expect("the process lives");
+        let line = text.lines().find(|line| line.starts_with(field)).expect("the field exists");
+        line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    }
+
+    /// How many descriptors are open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the process lives").count()
+    }
+
+    /// The process whose memory may be sampled from another thread.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether a line with that text was written.
+    pub fn has_said(&self, text: &str) -> bool {
+        self.log.lock().expect("log").iter().any(|line| line.contains(text))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone_already = self.child.kill();
+        let _reaped = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log.lock().expect("log");
+            let from = log.len().saturating_sub(20);
+            eprintln!("--- last lines of process {}\n{}", self.child.id(), log[from..].join("\n"));
+        }
+    }
+}
+
+/// Reads a child's lines so that it never waits for us; addresses go to who waits for them.
+fn follow(
+    stream: impl Read + Send + 'static,
+    found: std::sync::mpsc::Sender<SocketAddr>,
+    log: Arc<Mutex<Vec<String>>>,
+) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if let Some(url) = line.strip_prefix("listening on ") {
+                let address = url.trim_start_matches("https://").trim_start_matches("http://");
+                if let Ok(address) = address.parse() {
+                    let _nobody_waits = found.send(address);
+                }
+            }
+            let mut log = log.lock().expect("log");
+            if log.len() < 10_000 {
+                log.push(line);
+            }
+        }
+    });
+}
