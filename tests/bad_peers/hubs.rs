@@ -118,7 +118,7 @@ async fn bad_input_to_hubs_gets_its_text_and_close_code() {
 async fn handshakes_that_never_end_are_cancelled() {
     let rig = Rig::start(Settings { hub: &["--handshake-timeout-ms", "1000"], ..Settings::NONE }).await;
     let address = rig.address;
-    flood(1_000, 250, |number| async move {
+    flood(500, 100, |number| async move {
         let (mut socket, _) = WebSocket::hub(address, "/contract", None).await;
         let request = handshake();
         if number % 20 > 0 {
@@ -127,7 +127,7 @@ async fn handshakes_that_never_end_are_cancelled() {
         assert_eq!(socket.to_close().await, (CANCELED.to_owned(), 1000));
     })
     .await;
-    rig.finish("handshakes that never end", 1_000).await;
+    rig.finish("handshakes that never end", 500).await;
 }
 
 #[tokio::test]

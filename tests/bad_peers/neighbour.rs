@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::wire::{END, find, frame, handshake};
 
+/// The host by which the gateway finds the neighbour's hub, which is not the attacked one.
+pub const HOST: &str = "neighbour";
 /// Time between the beginnings of two calls.
 const PACE: Duration = Duration::from_millis(2);
 /// Calls in one block of the statistic.
@@ -27,14 +29,14 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    /// Connects to the contract hub and begins.
-    pub fn start(gateway: SocketAddr, token: &str) -> Self {
+    /// Connects to the contract hub of the host [`HOST`] and begins.
+    pub fn start(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicUsize::new(0));
         let (send, times) = channel();
-        let (token, stopped, counted) = (token.to_owned(), Arc::clone(&stop), Arc::clone(&done));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&done));
         let thread = std::thread::spawn(move || {
-            let mut socket = Socket::open(gateway, &token)?;
+            let mut socket = Socket::open(address)?;
             let mut number = 0_u64;
             while !stopped.load(Relaxed) {
                 let began = Instant::now();
@@ -50,9 +52,19 @@ impl Neighbour {
         Self { stop, done, thread: Some(thread), times }
     }
 
-    /// The times since the last look.
+    /// The times since the last look, with those that calls would have had that were not made while one took long:
+    /// else a long wait would count as one call of many.
     pub fn times(&self) -> Vec<Duration> {
-        self.times.try_iter().collect()
+        let mut times = Vec::new();
+        for took in self.times.try_iter() {
+            let mut rest = took;
+            times.push(rest);
+            while rest > PACE {
+                rest -= PACE;
+                times.push(rest);
+            }
+        }
+        times
     }
 
     /// Waits for that many more calls.
@@ -111,13 +123,13 @@ struct Socket {
 }
 
 impl Socket {
-    fn open(gateway: SocketAddr, token: &str) -> Result<Self, String> {
+    fn open(address: SocketAddr) -> Result<Self, String> {
         let fail = |error: std::io::Error| error.to_string();
-        let mut stream = TcpStream::connect(gateway).map_err(fail)?;
+        let mut stream = TcpStream::connect(address).map_err(fail)?;
         stream.set_nodelay(true).map_err(fail)?;
         stream.set_read_timeout(Some(crate::PATIENCE)).map_err(fail)?;
         let head = format!(
-            "GET /contract?id={token} HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET /contract HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).map_err(fail)?;

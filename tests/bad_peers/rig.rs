@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::neighbour::{BLOCK, Neighbour, block_p99, p99};
+use crate::neighbour::{BLOCK, HOST, Neighbour, block_p99, p99};
 use crate::process::Process;
-use crate::wire;
 
 /// By how much resident memory may grow (rule F3), in KiB.
 const GROWTH_MAX_KIB: u64 = 16 * 1024;
@@ -28,7 +27,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Hub, gateway, neighbour.
 pub struct Rig {
     pub gateway: Process,
-    _hub: Process,
+    _hubs: [Process; 2],
     /// The gateway in clear text.
     pub address: SocketAddr,
     /// The gateway with TLS.
@@ -61,6 +60,7 @@ impl Rig {
     pub async fn start(settings: Settings<'_>) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (hub, straight) = Process::hub(settings.hub);
+        let (quiet_hub, quiet) = Process::hub(&[]);
         let certificate = hubgate_fixtures::certificates::CertificateAuthority::new()
             .and_then(|authority| authority.issue(&["localhost"]))
             .expect("a certificate");
@@ -71,18 +71,18 @@ impl Rig {
         let config = format!(
             "{}\nthreads = 2\n[[listener]]\naddress = '127.0.0.1:0'\n[[listener]]\naddress = '127.0.0.1:0'\n\
              tls = {{ certificates = [{{ certificate_file = '{}', key_file = '{}' }}] }}\n\
-             [backend.app]\nservers = ['http://{straight}']\n\
-             [[route]]\nname = 'all'\nhubs = '/'\nbackend = 'app'\nprotocol = 'any'\ntransports = ['WebSockets', 'ServerSentEvents', 'LongPolling']\n[admin]\naddress = 'off'\n",
+             [backend.app]\nservers = ['http://{straight}']\n[backend.quiet]\nservers = ['http://{quiet}']\n\
+             [[route]]\nname = 'neighbour'\nhost = ['{HOST}']\nhubs = '/'\nbackend = 'quiet'\n\
+             [[route]]\nname = 'all'\nhubs = '/'\nbackend = 'app'\nprotocol = 'any'\n\
+             transports = ['WebSockets', 'ServerSentEvents', 'LongPolling']\n[admin]\naddress = 'off'\n",
             settings.gateway,
             cert_file.display(),
             key_file.display(),
         );
         let (gateway, addresses) = Process::gateway(&config, 2);
         let (address, secure) = (addresses[0], addresses[1]);
-        let (token, _) = wire::negotiate(address, "/contract").await;
-        let neighbour = Neighbour::start(address, &token);
-        let (token, _) = wire::negotiate(straight, "/contract").await;
-        let control = Neighbour::start(straight, &token);
+        let neighbour = Neighbour::start(address);
+        let control = Neighbour::start(quiet);
         neighbour.calls(BLOCK).await;
         drop((neighbour.times(), control.times()));
         neighbour.calls(CALLS_BEFORE).await;
@@ -92,7 +92,7 @@ impl Rig {
         let began = Instant::now();
         Self {
             gateway,
-            _hub: hub,
+            _hubs: [hub, quiet_hub],
             address,
             secure,
             straight,
@@ -129,7 +129,7 @@ impl Rig {
         let growth = peak.saturating_sub(self.resident_before);
         println!(
             "{name:<36} {offences:>6} offences {:>6.2} s | RSS {:>6} -> {peak:>6} KiB, +{growth:>5} | neighbour p99 {:>6.2} -> \
-             {:>6.2} ms, by blocks {:>6.2} -> {:>6.2} ms (straight {:>6.2} -> {:>6.2}), {} calls{}",
+             {:>6.2} ms, by blocks {:>6.2} -> {:>6.2} ms (straight {:>6.2} -> {:>6.2}, p99 {:>6.2}), {} calls{}",
             took.as_secs_f64(),
             self.resident_before,
             millis(p99(&self.before)),
@@ -138,6 +138,7 @@ impl Rig {
             millis(block_p99(&during)),
             millis(block_p99(&self.control_before)),
             millis(block_p99(&control_during)),
+            millis(p99(&control_during)),
             during.len(),
             if enough { "" } else { " (some after it)" },
         );
