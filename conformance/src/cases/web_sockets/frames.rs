@@ -33,7 +33,7 @@ async fn closes_with(t: &Target, what: &str, code: u16, bytes: &[u8]) -> Outcome
         return Ok(link);
     }
     // Then a gateway sees a hub that is lost, and says so in good order.
-    let lost = Event::Message(frame::TEXT, b"{\"type\":7,\"allowReconnect\":true}\x1e".to_vec().into());
+    let lost = Event::Message(frame::TEXT, b"{\"type\":7,\"allowReconnect\":true}\x1e".to_vec());
     if t.gateway && event == lost {
         return Ok(link);
     }
