@@ -25,7 +25,7 @@ export async function openBrowser() {
   const close = async () => {
     child.kill('SIGKILL');
     await ended;
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+    rmSync(profile, { recursive: true, force: true, maxRetries: 30 });
   };
   const { command, complaints } = speak(child);
   return { openTab: (url) => openTab(url, command, complaints), close };
