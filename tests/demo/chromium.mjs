@@ -10,6 +10,18 @@ const PATIENCE_MS = 20_000 * Number(process.env.HUBGATE_TEST_PATIENCE ?? 1);
 const LOOK_AGAIN_MS = 50;
 const CHROMIUM = process.env.CHROMIUM ?? 'chromium';
 
+/** Removes a directory that the browser's other processes still write to for a moment. */
+async function remove(directory) {
+  for (let left = 50; ; left -= 1) {
+    try {
+      return rmSync(directory, { recursive: true, force: true });
+    } catch (error) {
+      if (left === 0) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+}
+
 /** Starts a browser with an empty profile; gives null when there is none. */
 export async function openBrowser() {
   const profile = mkdtempSync(join(tmpdir(), 'hubgate-demo-'));
@@ -25,7 +37,7 @@ export async function openBrowser() {
   const close = async () => {
     child.kill('SIGKILL');
     await ended;
-    rmSync(profile, { recursive: true, force: true, maxRetries: 30 });
+    await remove(profile);
   };
   const { command, complaints } = speak(child);
   return { openTab: (url) => openTab(url, command, complaints), close };
