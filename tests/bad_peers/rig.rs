@@ -17,7 +17,7 @@ const CALLS_BEFORE: usize = 5 * BLOCK;
 const CALLS_DURING: usize = 7 * BLOCK;
 /// Times below this are not told apart: few processors run gateway, hub, neighbour and attacker, and other work beside
 /// them. On a quiet machine `HUBGATE_QUIET_MACHINE=1` lowers it to [`NOISE_WHEN_QUIET`].
-const NOISE: Duration = Duration::from_millis(25);
+const NOISE: Duration = Duration::from_millis(50);
 /// The same where nothing else runs.
 const NOISE_WHEN_QUIET: Duration = Duration::from_millis(2);
 
