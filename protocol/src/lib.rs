@@ -9,6 +9,7 @@
 //! * [`long_polling`] — the rules of polls, and the client's half as a state machine.
 //! * [`websocket`], [`sse`] — the frames of these transports, as pure codecs.
 //! * [`session`] — handshake, keep-alive, time-outs and close of one connection, in virtual time.
+//! * [`stateful`] — what lets a connection outlive its sockets: numbers, Acks, repetition.
 //! * [`limits`] — the bound of every buffer; [`secret`] — text that never shows in logs.
 //!
 //! Invariant (architecture A1): nothing here does I/O, reads a clock, draws random numbers or spawns. State
@@ -28,6 +29,7 @@ pub mod query;
 pub mod secret;
 pub mod session;
 pub mod sse;
+pub mod stateful;
 pub mod transport;
 pub mod websocket;
 

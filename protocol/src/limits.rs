@@ -49,3 +49,18 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Time a poll waits for data before it is answered empty.
 pub const POLL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(90);
+
+/// Bytes of unacknowledged messages behind which a stateful connection's next message waits (signalr-wire §12.5).
+pub const UNACKNOWLEDGED_BYTES_MAX_DEFAULT: usize = 100_000;
+
+/// The same for all bytes that a stateful connection keeps, the acknowledged repetition of rule I2 included.
+pub const HELD_BYTES_MAX_DEFAULT: usize = 4 * UNACKNOWLEDGED_BYTES_MAX_DEFAULT;
+
+/// Time for which a message of a stateful connection may wait for room (signalr-wire §12.5, rule I4).
+pub const OVERFLOW_WAIT_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Time for which a stateful connection without a socket is kept (signalr-wire §12.6).
+pub const RESUME_WINDOW_DEFAULT: Duration = Duration::from_secs(15);
+
+/// Resumes of one stateful connection per second (rule A7); the official clients come 17 to 1,400 times a second.
+pub const RESUMES_PER_SECOND_MAX_DEFAULT: u32 = 5;
