@@ -18,7 +18,7 @@ use self::connect::connect;
 use self::post::post;
 use crate::answer;
 use crate::body::Body;
-use crate::edge::{Bounds, Edge, End, Kind, Poll, Upward, event_stream, read_hub};
+use crate::edge::{Asked, Bounds, Edge, End, Kind, Poll, Upward, event_stream, read_hub};
 use crate::forward::{join, upgrade_key};
 use crate::identity::Admission;
 use crate::link::SweepRules;
@@ -314,10 +314,14 @@ async fn edge_of(visit: &Visit, entry: &Entry, request: &Request<Incoming>) -> R
 
 async fn poll(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incoming>) -> Response<Body> {
     let Some(entry) = entry else { return answer::no_connection() };
+    let asked = Asked::new(request.uri().query().unwrap_or_default(), &visit.client);
     let first = matches!(*entry.state(), State::Waiting(_));
     if first {
         return match attach_edge(visit, &entry, Kind::LongPolling, request).await {
-            Ok(_) => answer::with(StatusCode::OK, answer::OCTETS, Body::Empty),
+            Ok(edge) => {
+                edge.first_poll(&asked);
+                answer::with(StatusCode::OK, answer::OCTETS, Body::Empty)
+            }
             Err(refusal) => refusal,
         };
     }
@@ -331,14 +335,17 @@ async fn poll(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incomin
         Ok(edge) => edge,
         Err(refusal) => return refusal,
     };
-    match edge.poll().await {
-        Poll::Messages(messages) => {
+    match edge.poll(&asked).await {
+        Poll::Messages(messages, handover) => {
             visit.client.polls(&edge);
-            answer::with(StatusCode::OK, answer::OCTETS, Body::Full(messages))
+            let mut response = answer::with(StatusCode::OK, answer::OCTETS, Body::Full(messages));
+            response.extensions_mut().insert(handover);
+            response
         }
+        Poll::First => answer::with(StatusCode::OK, answer::OCTETS, Body::Empty),
         Poll::TimedOut => answer::empty(StatusCode::OK),
         Poll::Replaced => answer::empty(StatusCode::NO_CONTENT),
-        Poll::Ended(_) => {
+        Poll::Ended => {
             entry.set(State::Finished);
             edge.over.cancel();
             answer::empty(StatusCode::NO_CONTENT)

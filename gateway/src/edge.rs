@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::inward::read_hub;
 pub(crate) use self::outbox::{End, Outbox, Taken};
-pub(crate) use self::poll::Poll;
+pub(crate) use self::poll::{Asked, Handover, Poll};
 pub(crate) use self::stream::event_stream;
 pub(crate) use self::upward::{Upward, UpwardError};
 
@@ -101,8 +101,6 @@ pub(crate) struct Edge {
     last_poll: AtomicU32,
     /// Second in which the hub was last heard.
     hub_heard: AtomicU32,
-    /// Which poll is the newest.
-    newest_poll: AtomicU32,
     /// Second since which messages wait; `u32::MAX` while none do.
     waits_since: AtomicU32,
     /// The HTTP/1.1 connection of an event stream.
@@ -144,7 +142,6 @@ impl Edge {
             hub_dead: CancellationToken::new(),
             last_poll,
             hub_heard: AtomicU32::new(clock.now()),
-            newest_poll: AtomicU32::new(0),
             waits_since: AtomicU32::new(u32::MAX),
             carrier: OnceLock::new(),
             traffic,
@@ -187,16 +184,16 @@ impl Edge {
     /// Changes the outbox; what that adds or takes is counted among all waiting bytes (rule F1).
     fn with_outbox<R>(&self, change: impl FnOnce(&mut Outbox) -> R) -> R {
         let mut outbox = self.outbox();
-        let before = outbox.len();
+        let (waited, held) = (outbox.len(), outbox.held());
         let result = change(&mut outbox);
-        let after = outbox.len();
-        if after == 0 {
+        if outbox.len() == 0 {
             self.waits_since.store(u32::MAX, Relaxed);
-        } else if before == 0 {
+        } else if waited == 0 {
             self.waits_since.store(self.clock.now(), Relaxed);
         }
+        let holds = outbox.held();
         drop(outbox);
-        self.clock.buffered().change(before, after);
+        self.clock.buffered().change(held, holds);
         result
     }
 
@@ -346,7 +343,7 @@ impl Edge {
 
 impl Drop for Edge {
     fn drop(&mut self) {
-        self.clock.buffered().change(self.waiting_bytes(), 0);
+        self.clock.buffered().change(self.outbox().held(), 0);
         self.traffic.speaking(self.spoken(), self.kind).dec();
     }
 }

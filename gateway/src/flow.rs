@@ -19,7 +19,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::body::{Body, BodyError};
-use crate::edge::Edge;
+use crate::edge::{Edge, Handover};
 use crate::link::Clock;
 
 tokio::task_local! {
@@ -58,7 +58,7 @@ impl Flow {
         state.since.get_or_insert_with(Instant::now);
         drop(state);
         self.clock.buffered().add(bytes.len());
-        Piece { len: bytes.len(), bytes, flow: Some(Arc::clone(self)) }
+        Piece { len: bytes.len(), bytes, flow: Some(Arc::clone(self)), handover: None }
     }
 
     fn written(&self, len: usize) {
@@ -93,6 +93,8 @@ pub(crate) struct Piece {
     bytes: Bytes,
     len: usize,
     flow: Option<Arc<Flow>>,
+    /// The poll whose answer these bytes are; with HTTP/2 a stream tells what was written, not a flush.
+    handover: Option<(Arc<Handover>, bool)>,
 }
 
 impl Buf for Piece {
@@ -113,6 +115,11 @@ impl Drop for Piece {
     fn drop(&mut self) {
         if let Some(flow) = &self.flow {
             flow.written(self.len);
+        }
+        match self.handover.take() {
+            Some((handover, true)) if !self.bytes.has_remaining() => handover.handed_over(),
+            Some((handover, false)) if !self.bytes.has_remaining() => handover.written(),
+            _ => {}
         }
     }
 }
@@ -162,6 +169,7 @@ pub(crate) struct ToClient {
     flow: Option<Arc<Flow>>,
     is_http2: bool,
     carrier: Option<Arc<Carrier>>,
+    handover: Option<Arc<Handover>>,
 }
 
 impl ToClient {
@@ -170,17 +178,19 @@ impl ToClient {
         if let Some(edge) = answer.extensions_mut().remove::<Arc<Edge>>() {
             edge.carried_by(Arc::clone(&carrier));
         }
+        let handover = answer.extensions_mut().remove();
         answer.map(|body| {
             let streams = matches!(body, Body::Channel(_) | Body::Stream(_) | Body::Resumed(..));
             let flow = streams.then(|| Flow::new(Arc::clone(clock)));
-            Self { body, flow, is_http2: false, carrier: Some(carrier) }
+            Self { body, flow, is_http2: false, carrier: Some(carrier), handover }
         })
     }
 
     /// The answer of the HTTP/2 stream whose task this is.
-    pub(crate) fn over_http2(answer: Response<Body>) -> Response<Self> {
+    pub(crate) fn over_http2(mut answer: Response<Body>) -> Response<Self> {
         let flow = FLOW.try_with(Arc::clone).ok();
-        answer.map(|body| Self { body, flow, is_http2: true, carrier: None })
+        let handover = answer.extensions_mut().remove();
+        answer.map(|body| Self { body, flow, is_http2: true, carrier: None, handover })
     }
 }
 
@@ -197,12 +207,17 @@ impl HttpBody for ToClient {
         {
             ready!(flow.poll_written(cx));
         }
-        let flow = this.flow.as_ref();
+        let (flow, is_http2, handover) = (this.flow.as_ref(), this.is_http2, &mut this.handover);
         Poll::Ready(frame.map(|frame| {
             frame.map(|frame| {
-                frame.map_data(|bytes| match flow {
-                    Some(flow) => flow.piece(bytes),
-                    None => Piece { len: bytes.len(), bytes, flow: None },
+                frame.map_data(|bytes| {
+                    let mut piece = match flow {
+                        Some(flow) => flow.piece(bytes),
+                        None => Piece { len: bytes.len(), bytes, flow: None, handover: None },
+                    };
+                    // A poll's answer is one piece.
+                    piece.handover = handover.take().map(|handover| (handover, is_http2));
+                    piece
                 })
             })
         }))

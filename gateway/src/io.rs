@@ -160,8 +160,11 @@ impl Watched {
     }
 
     fn watch(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if progress.is_ready() {
+        if let Poll::Ready(result) = &progress {
             self.stuck = None;
+            if let (Err(_), Some(client)) = (result, &self.client) {
+                client.broke();
+            }
             return progress;
         }
         let timeout = self.send_timeout;
@@ -172,6 +175,7 @@ impl Watched {
         }
         self.inner.reset_on_close();
         if let Some(client) = &self.client {
+            client.broke();
             client.stuck();
         }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer has stopped reading")))
@@ -182,6 +186,9 @@ impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let progress = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if let (Poll::Ready(Err(_)), Some(client)) = (&progress, &self.client) {
+            client.broke();
+        }
         self.watch_headers(cx, buf.filled().len() > before)?;
         progress
     }
@@ -209,7 +216,11 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        if let Some(client) = &self.client {
+            client.flushed();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

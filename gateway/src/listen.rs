@@ -22,7 +22,7 @@ use crate::gate::Gate;
 use crate::http;
 use crate::io::{Stream, Watched};
 use crate::metrics::Limit;
-use crate::visit::Client;
+use crate::visit::{Client, Ends};
 
 /// Connections that the kernel keeps for us to accept.
 const BACKLOG: u32 = 4096;
@@ -160,6 +160,7 @@ impl Connection {
         let timeouts = &live.config.timeouts;
         let secure = self.tls.is_some();
         let client = Arc::new(Client::new(self.peer, secure));
+        let _ends = Ends(Arc::clone(&client));
         let (stream, is_http2) = match &self.tls {
             Some(config) => {
                 let limit = live.config.limits.tls_handshakes_max;

@@ -202,6 +202,16 @@ label! {
 }
 
 label! {
+    /// How the messages of a poll's lost answer were saved.
+    pub enum Rescue {
+        /// The answer could not be handed over: its messages waited for the next poll.
+        Returned = "returned",
+        /// The client's side asked for it again.
+        Repeated = "repeated",
+    }
+}
+
+label! {
     /// What became of a reload.
     pub enum ReloadOutcome {
         /// The new configuration is in force.
@@ -218,6 +228,7 @@ pub struct Metrics {
     connections: Gauges,
     web_socket_messages: Counters,
     hub_messages: Counters,
+    polls_rescued: Counters,
     bytes: Counters,
     negotiates: Counters,
     connects: Counters,
@@ -250,6 +261,10 @@ pub struct RouteMetrics {
     pub web_socket_messages_to_client: Counter,
     /// Hub messages to clients, where the gateway re-frames.
     pub hub_messages_to_client: Counter,
+    /// Answers of polls that could not be handed over.
+    pub polls_returned: Counter,
+    /// Answers of polls that were asked for again.
+    pub polls_repeated: Counter,
     /// Bytes of clients, framing included.
     pub bytes_from_client: Counter,
     /// Bytes to clients, framing included.
@@ -284,6 +299,7 @@ impl Metrics {
             connections: Family::default(),
             web_socket_messages: Family::default(),
             hub_messages: Family::default(),
+            polls_rescued: Family::default(),
             bytes: Family::default(),
             negotiates: Family::default(),
             connects: Family::default(),
@@ -315,6 +331,8 @@ impl Metrics {
             "Hub messages to clients, counted where the gateway re-frames them (Server-Sent Events and long polling)",
             &self.hub_messages,
         );
+        let help = "Answers of polls that would have been lost, by how their messages were saved";
+        family("polls_rescued", help, &self.polls_rescued);
         family("negotiates", "Negotiate requests by what became of them", &self.negotiates);
         family("connects", "First transport requests by what became of them", &self.connects);
         family("connection_ends", "Attached connections that have ended, by who ended them and how", &self.ends);
@@ -359,9 +377,14 @@ impl Metrics {
         let handle = |family: &Counters, direction: Direction| {
             family.get_or_create_owned(&vec![("route", route.to_owned()), ("direction", direction.to_string())])
         };
+        let rescued = |rescue: Rescue| {
+            self.polls_rescued.get_or_create_owned(&vec![("route", route.to_owned()), ("how", rescue.to_string())])
+        };
         RouteMetrics {
             web_socket_messages_from_client: handle(&self.web_socket_messages, Direction::FromClient),
             web_socket_messages_to_client: handle(&self.web_socket_messages, Direction::ToClient),
+            polls_returned: rescued(Rescue::Returned),
+            polls_repeated: rescued(Rescue::Repeated),
             hub_messages_to_client: handle(&self.hub_messages, Direction::ToClient),
             bytes_from_client: handle(&self.bytes, Direction::FromClient),
             bytes_to_client: handle(&self.bytes, Direction::ToClient),

@@ -45,6 +45,10 @@ pub(crate) struct Traffic {
     pub(crate) hub_bytes: Counter,
     /// Hub messages to clients where the gateway re-frames (rule E6).
     pub(crate) reframed_messages: Counter,
+    /// Answers of polls that were lost behind us and given again.
+    pub(crate) repeated_polls: Counter,
+    /// Answers of polls that could not be handed over, so that their messages waited again.
+    pub(crate) returned_polls: Counter,
     /// Live connections by transport (in the order of [`Kind::ALL`]) and by what they speak ([`Spoken::ALL`]).
     pub(crate) speaking: [[Gauge; 5]; 3],
 }

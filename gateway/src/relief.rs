@@ -22,6 +22,7 @@ pub(crate) async fn relieve(gate: Arc<Gate>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = gate.clock.buffered().overflow() => {}
         }
+        forget_answers(&gate);
         let given_up = give_up_slowest(&gate, gate.clock.buffered().excess());
         let (bytes, total) = (gate.clock.buffered().bytes(), gate.clock.buffered().gave_up(given_up));
         gate.metrics.limit_reached(Limit::BufferedBytes);
@@ -32,6 +33,15 @@ pub(crate) async fn relieve(gate: Arc<Gate>, stop: CancellationToken) {
             "limits.buffered_bytes_max is reached: the slowest connections are ended"
         );
         tokio::time::sleep(RELIEF_PAUSE).await;
+    }
+}
+
+/// Forgets the answers of polls that are kept in case they were lost: most were not.
+fn forget_answers(gate: &Gate) {
+    for entry in gate.table.edges() {
+        if let State::Edge(edge) = &*entry.state() {
+            edge.forget_answer();
+        }
     }
 }
 

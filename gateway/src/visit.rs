@@ -1,13 +1,14 @@
 //! One request on its way through the gateway: who asks, over what, for which route.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use hyper::ext::Protocol;
 
-use crate::edge::Edge;
+use crate::edge::{Edge, Handover};
 use crate::gate::Gate;
 use crate::live::{Live, Route};
 use crate::path::NormalPath;
@@ -21,6 +22,32 @@ pub(crate) struct Client {
     pub(crate) secure: bool,
     /// Connections whose polls were answered over it; they end when a write over it is stuck.
     polled: Mutex<Vec<Weak<Edge>>>,
+    /// Answers of polls that were written and not yet flushed.
+    written: Mutex<Vec<Arc<Handover>>>,
+    /// A [`Fate`].
+    fate: AtomicU8,
+}
+
+/// What became of a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is open, as far as we know.
+    Open,
+    /// It ended in good order.
+    Closed,
+    /// It was reset, or given up.
+    Broken,
+}
+
+/// Ends a [`Client`] with its connection: what was not handed over goes back.
+#[derive(Debug)]
+pub(crate) struct Ends(pub(crate) Arc<Client>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _only_if_open = self.0.fate.compare_exchange(Fate::Open as u8, Fate::Closed as u8, Relaxed, Relaxed);
+        drop(self.0.take_written());
+    }
 }
 
 /// Polled connections remembered for one client connection.
@@ -29,7 +56,7 @@ const POLLED_MAX: usize = 256;
 impl Client {
     /// A connection that has just been accepted.
     pub(crate) fn new(peer: SocketAddr, secure: bool) -> Self {
-        Self { peer, secure, polled: Mutex::default() }
+        Self { peer, secure, polled: Mutex::default(), written: Mutex::default(), fate: AtomicU8::default() }
     }
 
     /// Notes that a connection's messages go out over this one.
@@ -42,6 +69,36 @@ impl Client {
         if polled.len() < POLLED_MAX {
             polled.push(Arc::downgrade(edge));
         }
+    }
+
+    /// What became of it.
+    pub(crate) fn fate(&self) -> Fate {
+        match self.fate.load(Relaxed) {
+            fate if fate == Fate::Open as u8 => Fate::Open,
+            fate if fate == Fate::Closed as u8 => Fate::Closed,
+            _ => Fate::Broken,
+        }
+    }
+
+    /// A read or a write failed.
+    pub(crate) fn broke(&self) {
+        self.fate.store(Fate::Broken as u8, Relaxed);
+    }
+
+    /// Notes a poll's answer that was written: the next flush hands it over.
+    pub(crate) fn has_written(&self, handover: Arc<Handover>) {
+        if self.fate() == Fate::Open {
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).push(handover);
+        }
+    }
+
+    /// What was written is with the system.
+    pub(crate) fn flushed(&self) {
+        self.take_written().iter().for_each(|handover| handover.handed_over());
+    }
+
+    fn take_written(&self) -> Vec<Arc<Handover>> {
+        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends the connections whose messages are stuck here (signalr-wire §4.4).

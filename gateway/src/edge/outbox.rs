@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use super::poll::Polls;
+
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -42,12 +44,28 @@ pub(crate) struct Outbox {
     pub(super) handshaken: bool,
     /// The hub's Close message has gone by.
     pub(super) closed: bool,
+    /// The polls, and the last one's answer.
+    pub(super) polls: Polls,
 }
 
 impl Outbox {
     /// Bytes that wait.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Bytes that wait, and those of a poll's answer that is kept.
+    pub(super) fn held(&self) -> usize {
+        self.bytes.len() + self.polls.kept_bytes()
+    }
+
+    /// Puts messages that were taken before all others; also when the end has come meanwhile.
+    pub(super) fn put_back(&mut self, messages: &[u8]) {
+        let later = std::mem::take(&mut self.bytes);
+        self.bytes.reserve(messages.len() + later.len());
+        self.bytes.extend_from_slice(messages);
+        self.bytes.extend_from_slice(&later);
+        self.units.push_front(messages.len());
     }
 
     /// Appends one whole message.
@@ -58,8 +76,9 @@ impl Outbox {
         }
     }
 
-    /// Forgets what waits.
+    /// Forgets what waits, and what was answered last.
     pub(super) fn clear(&mut self) {
+        self.polls.forget();
         self.bytes = BytesMut::new();
         self.units.clear();
     }

@@ -31,6 +31,8 @@ impl Metrics {
             hub_messages: handles.web_socket_messages_to_client,
             hub_bytes: handles.bytes_to_client,
             reframed_messages: handles.hub_messages_to_client,
+            repeated_polls: handles.polls_repeated,
+            returned_polls: handles.polls_returned,
             speaking,
         })
     }

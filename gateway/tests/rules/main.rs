@@ -16,6 +16,7 @@ mod identity;
 mod limits;
 mod origins;
 mod polled_hubs;
+mod polls;
 mod redirects;
 mod relaying;
 mod requests;
