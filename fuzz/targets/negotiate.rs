@@ -1,7 +1,7 @@
 //! Negotiate answers and queries: a good answer reads again after being written; queries lose what they must.
 #![no_main]
 
-use hubgate_protocol::negotiate::{NegotiateRequest, NegotiateResponse, looks_like_answer};
+use hubgate_protocol::negotiate::{NegotiateRequest, NegotiateResponse};
 use hubgate_protocol::query;
 use libfuzzer_sys::fuzz_target;
 
@@ -10,7 +10,6 @@ fuzz_target!(|data: &[u8]| {
         let written = response.to_json();
         // Escapes may make an answer longer than what is read.
         if written.len() <= hubgate_protocol::limits::NEGOTIATE_ANSWER_BYTES_MAX {
-            assert!(looks_like_answer(&written));
             let again = NegotiateResponse::from_json(&written).unwrap();
             assert_eq!(again.to_json(), written);
         }

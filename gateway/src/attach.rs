@@ -80,7 +80,7 @@ async fn dispatch(visit: &Visit, presented: Presented, request: Request<Incoming
     let mut response = serve_by_method(visit, presented, entry, connects, request).await;
     if let Some(kind) = kind {
         let (outcome, took) = (connect_outcome(response.status()), started.elapsed());
-        visit.gate.metrics.connected(visit.route.name(), transport(kind), outcome, took);
+        visit.gate.metrics.connected(&visit.route.meters, transport(kind), outcome, took);
     }
     note_connection(&mut response, &connection_id);
     response

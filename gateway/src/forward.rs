@@ -34,7 +34,7 @@ pub(crate) async fn forward(visit: &Visit, request: Request<Incoming>) -> Respon
         let started = std::time::Instant::now();
         let response = forward_web_socket(visit, request).await;
         let (outcome, took) = (connect_outcome(response.status()), started.elapsed());
-        visit.gate.metrics.connected(visit.route.name(), crate::metrics::Transport::WebSockets, outcome, took);
+        visit.gate.metrics.connected(&visit.route.meters, crate::metrics::Transport::WebSockets, outcome, took);
         return response;
     }
     if request.method() == Method::CONNECT {

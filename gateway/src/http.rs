@@ -37,7 +37,7 @@ pub(crate) async fn serve(gate: Arc<Gate>, client: Arc<Client>, mut request: Req
             (None, *refusal)
         }
     };
-    metrics.answered(found.as_ref().map(|route| route.name()), response.status());
+    metrics.answered(found.as_ref().map(|route| &route.meters), response.status());
     if let Some(watching) = watching {
         response = watching.follow(found.as_deref(), response);
     }
@@ -103,7 +103,7 @@ async fn route(visit: &Visit, request: Request<Incoming>) -> Response<Body> {
         let granted = response.extensions().get::<crate::negotiate::Granted>().is_some();
         if visit.route.knows_hub(&hub) {
             let outcome = negotiate_outcome(response.status(), granted);
-            visit.gate.metrics.negotiated(visit.route.name(), outcome);
+            visit.gate.metrics.negotiated(&visit.route.meters, outcome);
         }
         if visit.route.config.cors.is_some() {
             outbound::apply_cors(visit, origin.as_ref(), &mut response);

@@ -31,6 +31,8 @@ pub(crate) enum Stream {
     Memory(tokio::io::DuplexStream),
     /// What an HTTP/2 extended CONNECT (or anything else that is not a bare socket) became.
     Upgraded(Box<TokioIo<Upgraded>>),
+    /// Closed already.
+    Closed,
 }
 
 impl Stream {
@@ -39,14 +41,31 @@ impl Stream {
         match self {
             Self::Tcp(tcp) => reset(tcp),
             Self::Tls(tls) => reset(tls.get_ref().0),
-            Self::Upgraded(_) | Self::Memory(_) => {}
+            Self::Upgraded(_) | Self::Memory(_) | Self::Closed => {}
+        }
+    }
+
+    /// Keeps what is written from now on until the close, so that the last bytes and the end are one packet. `false`
+    /// where the stream is not a bare socket.
+    pub(crate) fn close_with_next_write(&self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Tcp(tcp) => socket2::SockRef::from(tcp).set_tcp_cork(true).is_ok(),
+            _ => false,
         }
     }
 
     /// Takes the stream and the bytes that were read too far out of an upgraded HTTP connection.
     pub(crate) fn from_upgraded(upgraded: Upgraded) -> (Self, bytes::Bytes) {
         match upgraded.downcast::<TokioIo<Watched>>() {
-            Ok(parts) => (parts.io.into_inner().inner, parts.read_buf),
+            Ok(parts) => {
+                let watched = parts.io.into_inner();
+                if watched.ahead.is_empty() {
+                    return (watched.inner, parts.read_buf);
+                }
+                let rest = [&parts.read_buf[..], &watched.ahead].concat();
+                (watched.inner, rest.into())
+            }
             Err(upgraded) => (Self::Upgraded(Box::new(TokioIo::new(upgraded))), bytes::Bytes::new()),
         }
     }
@@ -65,6 +84,7 @@ impl AsyncRead for Stream {
             Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
             Self::Upgraded(io) => Pin::new(io).poll_read(cx, buf),
             Self::Memory(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Closed => Poll::Ready(Ok(())),
         }
     }
 }
@@ -76,6 +96,7 @@ impl AsyncWrite for Stream {
             Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
             Self::Upgraded(io) => Pin::new(io).poll_write(cx, buf),
             Self::Memory(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
@@ -89,6 +110,7 @@ impl AsyncWrite for Stream {
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Upgraded(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Memory(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
@@ -98,12 +120,13 @@ impl AsyncWrite for Stream {
             Self::Tls(io) => io.is_write_vectored(),
             Self::Upgraded(io) => io.is_write_vectored(),
             Self::Memory(io) => io.is_write_vectored(),
+            Self::Closed => false,
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Tcp(_) | Self::Closed => Poll::Ready(Ok(())),
             Self::Tls(io) => Pin::new(io).poll_flush(cx),
             Self::Upgraded(io) => Pin::new(io).poll_flush(cx),
             Self::Memory(io) => Pin::new(io).poll_flush(cx),
@@ -116,6 +139,7 @@ impl AsyncWrite for Stream {
             Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
             Self::Upgraded(io) => Pin::new(io).poll_shutdown(cx),
             Self::Memory(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Closed => Poll::Ready(Ok(())),
         }
     }
 }
@@ -124,17 +148,38 @@ impl AsyncWrite for Stream {
 #[derive(Debug)]
 pub(crate) struct Watched {
     inner: Stream,
+    /// What was read of it already.
+    ahead: Vec<u8>,
+    /// Its peer has ended its side.
+    ended: bool,
     send_timeout: Duration,
     client: Option<Arc<Client>>,
     stuck: Option<Pin<Box<Sleep>>>,
     carrier: Option<(Arc<Carrier>, Duration)>,
+    head_began: Option<Instant>,
     head_ends: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watched {
     /// Watches a stream; `client` is told when a write to it is stuck.
     pub(crate) fn new(inner: Stream, send_timeout: Duration, client: Option<Arc<Client>>) -> Self {
-        Self { inner, send_timeout, client, stuck: None, carrier: None, head_ends: None }
+        Self {
+            inner,
+            ahead: Vec::new(),
+            ended: false,
+            send_timeout,
+            client,
+            stuck: None,
+            carrier: None,
+            head_began: None,
+            head_ends: None,
+        }
+    }
+
+    /// Gives back bytes that were read before: they are read again first.
+    pub(crate) fn with_ahead(mut self, ahead: Vec<u8>) -> Self {
+        self.ahead = ahead;
+        self
     }
 
     /// Ends the stream when the headers of a request take longer than that from their first byte (rule F2).
@@ -143,17 +188,21 @@ impl Watched {
         self
     }
 
+    /// Takes the time of a request's headers. Most come in one piece: a timer is set only when more of them must be
+    /// waited for.
     fn watch_headers(&mut self, cx: &mut Context<'_>, bytes_came: bool) -> io::Result<()> {
         let Some((carrier, timeout)) = &self.carrier else { return Ok(()) };
         if !carrier.awaited() {
-            self.head_ends = None;
+            (self.head_began, self.head_ends) = (None, None);
             return Ok(());
         }
-        if bytes_came && self.head_ends.is_none() {
-            self.head_ends = Some(Box::pin(tokio::time::sleep(*timeout)));
+        if bytes_came {
+            self.head_began.get_or_insert_with(Instant::now);
+            return Ok(());
         }
-        let ended = self.head_ends.as_mut().is_some_and(|ends| ends.as_mut().poll(cx).is_ready());
-        if ended {
+        let Some(began) = self.head_began else { return Ok(()) };
+        let ends = self.head_ends.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(began + *timeout)));
+        if ends.as_mut().poll(cx).is_ready() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the headers of a request took too long"));
         }
         Ok(())
@@ -184,12 +233,24 @@ impl Watched {
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let taken = self.ahead.len().min(buf.remaining());
+            buf.put_slice(self.ahead.get(..taken).unwrap_or_default());
+            self.ahead.drain(..taken);
+            if self.ahead.is_empty() {
+                self.ahead = Vec::new();
+            }
+            self.watch_headers(cx, true)?;
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let progress = Pin::new(&mut self.inner).poll_read(cx, buf);
         if let (Poll::Ready(Err(_)), Some(client)) = (&progress, &self.client) {
             client.broke();
         }
-        self.watch_headers(cx, buf.filled().len() > before)?;
+        let bytes_came = buf.filled().len() > before;
+        self.ended |= progress.is_ready() && !bytes_came && buf.remaining() > 0;
+        self.watch_headers(cx, bytes_came)?;
         progress
     }
 }
@@ -224,6 +285,10 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ended && matches!(self.inner, Stream::Tcp(_)) {
+            // Whoever shuts closes next, and with nothing left to read a close says the same.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

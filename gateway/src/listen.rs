@@ -1,9 +1,13 @@
 //! Listeners: TCP, TLS, HTTP/1.1 and HTTP/2 on one port.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -11,6 +15,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -38,6 +43,10 @@ const HTTP2_RESETS_MAX: usize = 20;
 const HTTP2_ERRORS_MAX: usize = 100;
 /// How HTTP/2 begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Bytes of it that no HTTP/1.1 request begins with.
+const PREFACE_TOLD_BYTES: usize = 4;
+/// Bytes of a connection that are read before HTTP is there to read them.
+const FIRST_BYTES_MAX: usize = 4096;
 
 /// A bound listener.
 #[derive(Debug)]
@@ -154,7 +163,8 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, tcp: TcpStream) {
+    async fn serve(self, mut tcp: TcpStream) {
+        let mut ahead = Vec::new();
         let gate = Arc::clone(&self.counted.0);
         let live = gate.live.load_full();
         let timeouts = &live.config.timeouts;
@@ -178,13 +188,17 @@ impl Connection {
                     Err(_) => return tracing::debug!(peer = %self.peer, "a TLS handshake took too long"),
                 }
             }
-            None => match tokio::time::timeout(timeouts.first_byte_timeout, begins_http2(&tcp)).await {
-                Ok(Ok(is_http2)) => (Stream::Tcp(tcp), is_http2 && self.http2),
+            None => match tokio::time::timeout(timeouts.first_byte_timeout, first_bytes(&mut tcp)).await {
+                Ok(Ok(first)) => {
+                    let is_http2 = begins_http2(&first);
+                    ahead = first;
+                    (Stream::Tcp(tcp), is_http2 && self.http2)
+                }
                 Ok(Err(_)) => return,
                 Err(_) => return tracing::debug!(peer = %self.peer, "a connection said nothing"),
             },
         };
-        let stream = Watched::new(stream, timeouts.send_timeout, Some(Arc::clone(&client)));
+        let stream = Watched::new(stream, timeouts.send_timeout, Some(Arc::clone(&client))).with_ahead(ahead);
         let result = if is_http2 {
             Box::pin(serve_http2(gate, client, stream)).await
         } else {
@@ -196,28 +210,31 @@ impl Connection {
     }
 }
 
-/// Looks at the first bytes without taking them.
-async fn begins_http2(tcp: &TcpStream) -> io::Result<bool> {
-    let mut first = [0; 24];
-    let mut seen = 0;
+/// Reads the first bytes: enough to tell HTTP/2 from HTTP/1.1, mostly a whole request. HTTP gets them back.
+async fn first_bytes(tcp: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut first = Vec::new();
     loop {
-        let peeked = tcp.peek(&mut first).await?;
-        let same = first.iter().take(peeked).zip(PREFACE).all(|(have, want)| have == want);
-        if peeked == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        poll_fn(|cx| {
+            // On the stack, so that the connection's future does not carry it.
+            let mut space = [MaybeUninit::uninit(); FIRST_BYTES_MAX];
+            let mut read = ReadBuf::uninit(&mut space);
+            let done = ready!(Pin::new(&mut *tcp).poll_read(cx, &mut read));
+            if read.filled().is_empty() {
+                return Poll::Ready(done.and(Err(io::ErrorKind::UnexpectedEof.into())));
+            }
+            first.extend_from_slice(read.filled());
+            Poll::Ready(done)
+        })
+        .await?;
+        // Up to three letters of a POST or PUT look the same: wait for more.
+        if first.len() >= PREFACE_TOLD_BYTES || !begins_http2(&first) {
+            return Ok(first);
         }
-        if !same {
-            return Ok(false);
-        }
-        if peeked >= 4 {
-            return Ok(true);
-        }
-        // Up to three letters of a POST or PUT look the same: wait for more, without spinning on what is there.
-        if peeked == seen {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        seen = peeked;
     }
+}
+
+fn begins_http2(first: &[u8]) -> bool {
+    first.iter().zip(PREFACE).all(|(have, want)| have == want)
 }
 
 async fn serve_http1(gate: Arc<Gate>, client: Arc<Client>, stream: Watched) -> hyper::Result<()> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::{Backend, BackendMetrics, Origin, Pool, Terms, TlsClient};
 use crate::config::{self, Config, HostHeader, Scheme, ServerHost};
-use crate::metrics::Metrics;
+use crate::metrics::{Meters, Metrics};
 use crate::relay::Traffic;
 use crate::tls;
 use crate::token::TokenKeys;
@@ -39,6 +39,8 @@ pub(crate) struct Route {
     pub(crate) pool: Option<Arc<Pool>>,
     /// Its counters.
     pub(crate) traffic: Arc<Traffic>,
+    /// What its requests count into.
+    pub(crate) meters: Meters,
     known_hubs: Arc<Mutex<HashSet<Box<str>>>>,
 }
 
@@ -111,6 +113,7 @@ impl Live {
                     config: Arc::clone(route),
                     pool: pool.map(|pool| Arc::clone(&pool.pool)),
                     traffic: metrics.traffic(&route.name),
+                    meters: Meters::new(&route.name),
                     known_hubs: before
                         .and_then(|before| before.route(route))
                         .filter(|old| old.config.digest == route.digest)

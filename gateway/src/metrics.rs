@@ -26,6 +26,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::meters::Meters;
+
 /// Upper bounds of the connect latency's buckets, in seconds.
 const CONNECT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
@@ -250,6 +252,7 @@ pub struct Metrics {
     pub buffered_bytes: Gauge,
     /// Access log lines that could not be written in time.
     pub access_log_dropped: Counter,
+    no_route: Meters,
 }
 
 /// Handles of a route, got once when it is loaded.
@@ -317,6 +320,7 @@ impl Metrics {
             unattached_tokens: Gauge::default(),
             buffered_bytes: Gauge::default(),
             access_log_dropped: Counter::default(),
+            no_route: Meters::new(""),
             registry,
         };
         metrics.registered()
@@ -399,37 +403,42 @@ impl Metrics {
     }
 
     /// Counts a negotiate.
-    pub fn negotiated(&self, route: &str, outcome: NegotiateOutcome) {
-        self.negotiates.get_or_create(&vec![("route", route.to_owned()), ("outcome", outcome.to_string())]).inc();
+    pub fn negotiated(&self, route: &Meters, outcome: NegotiateOutcome) {
+        route.count(&route.negotiates, outcome as usize, &self.negotiates, || vec![("outcome", outcome.to_string())]);
     }
 
     /// Counts a transport's first request; how long it took counts where it succeeded.
-    pub fn connected(&self, route: &str, transport: Transport, outcome: ConnectOutcome, took: Duration) {
-        let mut labels = vec![("route", route.to_owned()), ("transport", transport.to_string())];
-        if outcome == ConnectOutcome::Ok {
-            self.connect_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    pub fn connected(&self, route: &Meters, transport: Transport, outcome: ConnectOutcome, took: Duration) {
+        let transport_label = || ("transport", transport.to_string());
+        if outcome == ConnectOutcome::Ok
+            && let Some(seconds) = route.connect_seconds.get(transport as usize)
+        {
+            let labels = || route.labelled(vec![transport_label()]);
+            seconds.get_or_init(|| self.connect_seconds.get_or_create_owned(&labels())).observe(took.as_secs_f64());
         }
-        labels.push(("outcome", outcome.to_string()));
-        self.connects.get_or_create(&labels).inc();
+        let Some(outcomes) = route.connects.get(transport as usize) else { return };
+        let labels = || vec![transport_label(), ("outcome", outcome.to_string())];
+        route.count(outcomes, outcome as usize, &self.connects, labels);
     }
 
     /// Counts an attached connection's end.
-    pub fn ended(&self, route: &str, transport: Transport, end: End) {
-        let labels = [("route", route.to_owned()), ("transport", transport.to_string()), ("ended", end.to_string())];
-        self.ends.get_or_create(&labels.to_vec()).inc();
+    pub fn ended(&self, route: &Meters, transport: Transport, end: End) {
+        let Some(ends) = route.ends.get(transport as usize) else { return };
+        let labels = || vec![("transport", transport.to_string()), ("ended", end.to_string())];
+        route.count(ends, end as usize, &self.ends, labels);
     }
 
     /// Counts an answered HTTP request; requests without a route count under the empty name.
-    pub fn answered(&self, route: Option<&str>, status: http::StatusCode) {
-        let class = match status.as_u16() {
-            100..=199 => "1xx",
-            200..=299 => "2xx",
-            300..=399 => "3xx",
-            400..=499 => "4xx",
-            _ => "5xx",
+    pub fn answered(&self, route: Option<&Meters>, status: http::StatusCode) {
+        let (at, class) = match status.as_u16() {
+            100..=199 => (0, "1xx"),
+            200..=299 => (1, "2xx"),
+            300..=399 => (2, "3xx"),
+            400..=499 => (3, "4xx"),
+            _ => (4, "5xx"),
         };
-        let labels = [("route", route.unwrap_or_default().to_owned()), ("status", class.to_owned())];
-        self.requests.get_or_create(&labels.to_vec()).inc();
+        let route = route.unwrap_or(&self.no_route);
+        route.count(&route.requests, at, &self.requests, || vec![("status", class.to_owned())]);
     }
 
     /// Handles of a server at `address`, which is in the pool `backend`.

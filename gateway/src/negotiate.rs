@@ -14,7 +14,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hubgate_protocol::Transport;
-use hubgate_protocol::negotiate::{AvailableTransport, NegotiateResponse, NegotiatedConnection, looks_like_answer};
+use hubgate_protocol::negotiate::{AvailableTransport, NegotiateResponse, NegotiatedConnection};
 use hyper::body::Incoming;
 
 pub(crate) use self::redirect::Elsewhere;
@@ -165,10 +165,9 @@ async fn read(
         }
     }
     let body = body.freeze();
-    let parsed = looks_like_answer(&body).then(|| NegotiateResponse::from_json(&body));
-    match parsed {
-        Some(Ok(parsed)) => Ok((Answered { backend, connection, head, body, elsewhere: None }, parsed)),
-        _ => {
+    match NegotiateResponse::from_json(&body) {
+        Ok(parsed) => Ok((Answered { backend, connection, head, body, elsewhere: None }, parsed)),
+        Err(_) => {
             backend.keep_after(connection, &head.headers);
             Err(pass(Response::from_parts(head, Body::Full(body))))
         }

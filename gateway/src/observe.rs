@@ -201,7 +201,7 @@ impl Attached {
 
     /// Tells its end.
     pub(crate) fn ended(&self, end: End, spoken: Spoken, bytes: (u64, u64)) {
-        self.gate.metrics.ended(self.route.name(), transport(self.kind), end);
+        self.gate.metrics.ended(&self.route.meters, transport(self.kind), end);
         let format = self.gate.live.load().config.log.access;
         if format == AccessLogFormat::Off {
             return;

@@ -250,6 +250,22 @@ impl Relay {
         }
     }
 
+    /// Whether the client has closed and the hub's answer to that was the last it gets.
+    fn client_is_done(&self) -> bool {
+        self.client_closed_first
+            && self.down.saw_close_frame
+            && !self.up.is_blocked()
+            && self.up.tracker.at_frame_boundary()
+            && self.down.tracker.at_frame_boundary()
+    }
+
+    /// Ends the client's connection: after both close frames that is the server's part (RFC 6455 §7.1.1). The hub's own
+    /// end is waited for, so that the port between us is not blocked at our side.
+    fn close_client(&mut self) {
+        self.client = Stream::Closed;
+        self.around.link.deadline.store(self.around.clock.now() + LINGER_SECONDS + 1, Relaxed);
+    }
+
     /// Moves bytes from the hub to the client until one side would block.
     fn pump_down(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
         loop {
@@ -257,7 +273,11 @@ impl Relay {
                 Poll::Ready(Pumped::Read(bytes)) => {
                     self.around.link.hub_heard.store(self.around.clock.now(), Relaxed);
                     self.take_from_hub(&bytes);
+                    let closes = self.client_is_done() && self.client.close_with_next_write();
                     self.down.write(cx, &mut self.client, bytes);
+                    if closes && !self.down.is_blocked() {
+                        self.close_client();
+                    }
                     if self.draining && self.down.tracker.at_message_boundary() {
                         return Poll::Pending;
                     }
@@ -292,6 +312,7 @@ impl Relay {
             self.client.reset_on_close();
             return Some(match self.phase {
                 Phase::Lingering(outcome) => outcome,
+                Phase::Open if matches!(self.client, Stream::Closed) => Outcome::ClientClosed,
                 Phase::Open => Outcome::Drained,
             });
         }
@@ -360,7 +381,9 @@ impl Relay {
             Poll::Ready(Err(_)) => return Poll::Ready(outcome),
             Poll::Ready(Ok(())) => {}
         }
-        if !self.down.shut {
+        // A bare socket that is closed at once needs no shutting before.
+        let closes_now = self.up.saw_close_frame && matches!(self.client, Stream::Tcp(_));
+        if !self.down.shut && !closes_now {
             match Pin::new(&mut self.client).poll_shutdown(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(_) => self.down.shut = true,
@@ -410,7 +433,7 @@ impl Relay {
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let up = self.pump_up(cx);
+        let up = if matches!(self.client, Stream::Closed) { Poll::Pending } else { self.pump_up(cx) };
         match self.pump_down(cx) {
             Poll::Ready(Stop::SourceEnded { lost }) => {
                 if self.down.saw_close_frame {

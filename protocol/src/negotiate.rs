@@ -225,10 +225,3 @@ impl AvailableTransport {
         self.transfer_formats.iter().any(|name| name == format.name())
     }
 }
-
-/// Tells whether a body may be a negotiate answer at all: a JSON object, not too long, with `availableTransports`,
-/// `url` or `error` (edge-rules B5).
-#[must_use]
-pub fn looks_like_answer(body: &[u8]) -> bool {
-    read::looks_like_answer(body)
-}

@@ -4,11 +4,13 @@
 //!
 //! Invariant: a handle asked for again counts into the same series, so that a reload loses nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 
-use super::{Metrics, Protocol, Transport};
+use super::{ConnectOutcome, Counters, End, Labels, Metrics, NegotiateOutcome, Protocol, Transport};
 use crate::backend;
 use crate::relay::Traffic;
 
@@ -18,6 +20,50 @@ const TRANSPORTS: [Transport; 3] = [Transport::WebSockets, Transport::ServerSent
 /// Protocols in the order of [`Traffic::speaking`].
 const PROTOCOLS: [Protocol; 5] =
     [Protocol::Unknown, Protocol::Json, Protocol::MessagePack, Protocol::Other, Protocol::Opaque];
+
+/// The series that a route's requests count into, each taken from the registry when it counts first.
+#[derive(Debug)]
+pub struct Meters {
+    route: Box<str>,
+    pub(super) negotiates: [OnceLock<Counter>; NegotiateOutcome::ALL.len()],
+    pub(super) connects: [[OnceLock<Counter>; ConnectOutcome::ALL.len()]; TRANSPORTS.len()],
+    pub(super) connect_seconds: [OnceLock<Histogram>; TRANSPORTS.len()],
+    pub(super) ends: [[OnceLock<Counter>; End::ALL.len()]; TRANSPORTS.len()],
+    /// By the first digit of the status.
+    pub(super) requests: [OnceLock<Counter>; 5],
+}
+
+impl Meters {
+    /// The series of a route by its name.
+    pub fn new(route: &str) -> Self {
+        Self {
+            route: route.into(),
+            negotiates: Default::default(),
+            connects: Default::default(),
+            connect_seconds: Default::default(),
+            ends: Default::default(),
+            requests: Default::default(),
+        }
+    }
+
+    /// Labels behind the route's.
+    pub(super) fn labelled(&self, more: Labels) -> Labels {
+        [("route", self.route.to_string())].into_iter().chain(more).collect()
+    }
+
+    /// Counts into the series at `at`, whose labels are the route's and `labels`.
+    pub(super) fn count(
+        &self,
+        series: &[OnceLock<Counter>],
+        at: usize,
+        family: &Counters,
+        labels: impl FnOnce() -> Labels,
+    ) {
+        if let Some(series) = series.get(at) {
+            series.get_or_init(|| family.get_or_create_owned(&self.labelled(labels()))).inc();
+        }
+    }
+}
 
 impl Metrics {
     /// The handles of a route's relays and event streams.

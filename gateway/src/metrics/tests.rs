@@ -7,7 +7,7 @@ use super::*;
 
 /// Metrics with every series there can be for one route and one server.
 fn every_series() -> Metrics {
-    let metrics = Metrics::new();
+    let (metrics, chat) = (Metrics::new(), Meters::new("chat"));
     metrics.route("chat");
     metrics.backend("app", "10.0.0.1:5000");
     metrics.resolve_failures("app");
@@ -15,12 +15,12 @@ fn every_series() -> Metrics {
         for protocol in Protocol::ALL {
             metrics.connections("chat", *transport, *protocol);
         }
-        ConnectOutcome::ALL.iter().for_each(|outcome| metrics.connected("chat", *transport, *outcome, Duration::ZERO));
-        End::ALL.iter().for_each(|end| metrics.ended("chat", *transport, *end));
+        ConnectOutcome::ALL.iter().for_each(|outcome| metrics.connected(&chat, *transport, *outcome, Duration::ZERO));
+        End::ALL.iter().for_each(|end| metrics.ended(&chat, *transport, *end));
     }
-    NegotiateOutcome::ALL.iter().for_each(|outcome| metrics.negotiated("chat", *outcome));
+    NegotiateOutcome::ALL.iter().for_each(|outcome| metrics.negotiated(&chat, *outcome));
     for status in [100, 200, 300, 400, 500] {
-        metrics.answered(Some("chat"), http::StatusCode::from_u16(status).expect("a status"));
+        metrics.answered(Some(&chat), http::StatusCode::from_u16(status).expect("a status"));
     }
     metrics
 }
@@ -107,14 +107,14 @@ fn er_g5_limits_and_reloads_are_there_from_the_start() {
 
 #[test]
 fn er_g5_handles_count_into_their_series() {
-    let metrics = Metrics::new();
+    let (metrics, chat) = (Metrics::new(), Meters::new("chat"));
     let route = metrics.route("chat");
     route.bytes_to_client.inc_by(7);
     metrics.route("chat").bytes_to_client.inc_by(1);
     route.web_socket_messages_from_client.inc();
     metrics.connections("chat", Transport::LongPolling, Protocol::Json).inc();
-    metrics.connected("chat", Transport::WebSockets, ConnectOutcome::Ok, Duration::from_millis(3));
-    metrics.connected("chat", Transport::WebSockets, ConnectOutcome::Refused, Duration::from_millis(3));
+    metrics.connected(&chat, Transport::WebSockets, ConnectOutcome::Ok, Duration::from_millis(3));
+    metrics.connected(&chat, Transport::WebSockets, ConnectOutcome::Refused, Duration::from_millis(3));
     metrics.answered(None, http::StatusCode::NOT_FOUND);
     metrics.reloaded(ReloadOutcome::Ok, UNIX_EPOCH + Duration::from_secs(5));
     let text = metrics.encode();

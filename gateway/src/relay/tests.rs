@@ -20,17 +20,23 @@ struct Rig {
 
 fn rig(between: usize) -> Rig {
     let (client, ours) = duplex(between);
+    let (hub, link, relay) = relay_for(Stream::Memory(ours), between);
+    Rig { client, hub, link, relay }
+}
+
+/// A relay between a client's stream and a hub in memory.
+fn relay_for(client: Stream, between: usize) -> (DuplexStream, Arc<Link>, JoinHandle<Report>) {
     let (hub, theirs) = duplex(between);
     let link = Arc::new(Link::default());
     let ends = Ends {
-        client: Stream::Memory(ours),
+        client,
         client_ahead: Bytes::new(),
         hub: Stream::Memory(theirs),
         hub_ahead: Bytes::new(),
         early: Bytes::new(),
     };
     let around = Surroundings { link: Arc::clone(&link), clock: Arc::default(), traffic: Arc::default() };
-    Rig { client, hub, link, relay: tokio::spawn(Relay::new(ends, around)) }
+    (hub, link, tokio::spawn(Relay::new(ends, around)))
 }
 
 fn frame(fin: bool, opcode: OpCode, mask: Option<[u8; 4]>, payload: &[u8]) -> BytesMut {
@@ -155,6 +161,43 @@ async fn a_close_frame_goes_through_and_is_answered_by_the_hub() {
     drop(rig.hub);
     assert_eq!(rest(&mut rig.client).await, answer);
     assert_eq!(rig.relay.await.expect("a report").outcome, Outcome::ClientClosed);
+}
+
+/// A client over TCP that has closed and got the hub's close frame, while the hub's connection is still open.
+async fn closed_by_the_client() -> (DuplexStream, Arc<Link>, JoinHandle<Report>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (client, accepted) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+    let mut client = client.expect("a connection");
+    let (mut hub, link, relay) = relay_for(Stream::Tcp(accepted.expect("a connection").0), 4096);
+    let mut close = BytesMut::new();
+    write_close(&mut close, KEY, None);
+    client.write_all(&close).await.expect("room");
+    expect(&mut hub, &close).await;
+    let mut answer = BytesMut::new();
+    write_close(&mut answer, None, Some((1000, "")));
+    hub.write_all(&answer).await.expect("room");
+    let mut got = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut got)).await;
+    ended.expect("the hub is not waited for").expect("an end, not a reset");
+    assert_eq!(got, answer);
+    (hub, link, relay)
+}
+
+#[tokio::test]
+async fn after_both_close_frames_the_client_is_closed_and_the_hub_waited_for() {
+    let (hub, _link, relay) = closed_by_the_client().await;
+    assert!(!relay.is_finished());
+    drop(hub);
+    assert_eq!(relay.await.expect("a report").outcome, Outcome::ClientClosed);
+}
+
+#[tokio::test]
+async fn a_hub_that_does_not_end_after_both_close_frames_is_left_at_the_deadline() {
+    let (_hub, link, relay) = closed_by_the_client().await;
+    assert_eq!(link.deadline.load(Relaxed), LINGER_SECONDS + 1);
+    link.order(Orders::DEADLINE);
+    assert_eq!(relay.await.expect("a report").outcome, Outcome::ClientClosed);
 }
 
 #[tokio::test]

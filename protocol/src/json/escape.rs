@@ -33,7 +33,15 @@ fn split_at_escape(text: &str) -> Option<(&str, char, &str)> {
 
 /// Position of the first byte that begins a character which may need an escape; always a character boundary.
 fn first_candidate(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\' || byte >= 0x7F)
+    // Whole chunks without a branch for each byte: most strings have none at all.
+    let plain = |chunk: &&[u8]| !chunk.iter().fold(false, |any, byte| any | is_candidate(*byte));
+    let skipped = bytes.chunks_exact(16).take_while(plain).count() * 16;
+    let tail = bytes.get(skipped..)?;
+    tail.iter().position(|byte| is_candidate(*byte)).map(|at| skipped + at)
+}
+
+fn is_candidate(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte >= 0x7F)
 }
 
 fn must_escape(next: char) -> bool {
@@ -95,6 +103,8 @@ mod tests {
             ("äמ\u{200B}\u{202E}", "\"äמ\u{200B}\u{202E}\""),
             ("\u{A0}\u{2028}\u{3000}\u{FEFF}\u{E000}", "\"\\u00A0\\u2028\\u3000\\uFEFF\\uE000\""),
             ("x😀y", "\"x\\uD83D\\uDE00y\""),
+            ("0123456789abcdef0123456789abcde\"0123456789", r#""0123456789abcdef0123456789abcde\"0123456789""#),
+            ("0123456789abcdef\"", r#""0123456789abcdef\"""#),
         ] {
             assert_eq!(escaped(text), expected);
         }

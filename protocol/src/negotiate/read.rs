@@ -1,5 +1,6 @@
 //! Reads negotiate answers.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -10,9 +11,21 @@ use crate::limits::{NEGOTIATE_ANSWER_BYTES_MAX, TRANSPORTS_MAX};
 use crate::secret::Secret;
 
 /// The fields of a JSON object in order, values unread.
-struct Fields(Vec<UnknownField>);
+struct Fields<'a>(Vec<Field<'a>>);
 
-impl<'de> Deserialize<'de> for Fields {
+/// One field, as it stands in the text.
+struct Field<'a> {
+    name: Cow<'a, str>,
+    value: &'a RawValue,
+}
+
+impl Field<'_> {
+    fn to_unknown(&self) -> UnknownField {
+        UnknownField { name: self.name.to_string(), value: self.value.to_owned() }
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(FieldsVisitor)
     }
@@ -21,18 +34,45 @@ impl<'de> Deserialize<'de> for Fields {
 struct FieldsVisitor;
 
 impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields;
+    type Value = Fields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-        let mut fields = Vec::new();
-        while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
-            fields.push(UnknownField { name, value });
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+        let mut fields = Vec::with_capacity(8);
+        while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+            fields.push(Field { name, value });
         }
         Ok(Fields(fields))
+    }
+}
+
+/// A string, copied only where it has escapes.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Name<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Borrowed(name)))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Owned(name.to_owned())))
     }
 }
 
@@ -59,20 +99,12 @@ pub(super) fn from_json(body: &[u8]) -> Result<NegotiateResponse, ResponseError>
     Answer::read(body)?.into_response()
 }
 
-pub(super) fn looks_like_answer(body: &[u8]) -> bool {
-    if body.len() > NEGOTIATE_ANSWER_BYTES_MAX {
-        return false;
-    }
-    let Ok(Fields(fields)) = parse(strip_byte_order_mark(body)) else { return false };
-    fields.iter().any(|field| matches!(field.name.as_str(), "availableTransports" | "url" | "error"))
-}
-
 impl Answer {
     fn read(body: &[u8]) -> Result<Self, ResponseError> {
         let Fields(fields) = parse(strip_byte_order_mark(body))?;
         let mut answer = Self::default();
         for field in fields {
-            match field.name.as_str() {
+            match &*field.name {
                 "error" => answer.error = value(&field)?,
                 "url" => answer.url = value(&field)?,
                 "accessToken" => answer.access_token = value::<String>(&field)?.map(Secret::from),
@@ -83,7 +115,7 @@ impl Answer {
                 "tokenLifetimeSeconds" => answer.token_lifetime_seconds = value(&field)?,
                 "availableTransports" => answer.available_transports = transports(&field)?,
                 "ProtocolVersion" => answer.is_legacy = true,
-                _ => answer.unknown.push(field),
+                _ => answer.unknown.push(field.to_unknown()),
             }
         }
         Ok(answer)
@@ -131,30 +163,30 @@ fn strip_byte_order_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
 }
 
-fn parse(body: &[u8]) -> Result<Fields, ResponseError> {
+fn parse(body: &[u8]) -> Result<Fields<'_>, ResponseError> {
     serde_json::from_slice(body).map_err(ResponseError::Json)
 }
 
 /// The value of a known field; null counts as absent.
-fn value<'a, T: Deserialize<'a>>(field: &'a UnknownField) -> Result<Option<T>, ResponseError> {
+fn value<'a, T: Deserialize<'a>>(field: &Field<'a>) -> Result<Option<T>, ResponseError> {
     serde_json::from_str(field.value.get()).map_err(ResponseError::Json)
 }
 
-fn transports(field: &UnknownField) -> Result<Option<Vec<AvailableTransport>>, ResponseError> {
-    let Some(entries) = value::<Vec<Fields>>(field)? else { return Ok(None) };
+fn transports(field: &Field<'_>) -> Result<Option<Vec<AvailableTransport>>, ResponseError> {
+    let Some(entries) = value::<Vec<Fields<'_>>>(field)? else { return Ok(None) };
     if entries.len() > TRANSPORTS_MAX {
         return Err(ResponseError::TooManyTransports);
     }
     entries.into_iter().map(transport).collect::<Result<_, _>>().map(Some)
 }
 
-fn transport(Fields(fields): Fields) -> Result<AvailableTransport, ResponseError> {
+fn transport(Fields(fields): Fields<'_>) -> Result<AvailableTransport, ResponseError> {
     let (mut transport, mut formats, mut unknown) = (None, None, Vec::new());
     for field in fields {
-        match field.name.as_str() {
+        match &*field.name {
             "transport" => transport = value::<String>(&field)?,
             "transferFormats" => formats = value::<Vec<String>>(&field)?,
-            _ => unknown.push(field),
+            _ => unknown.push(field.to_unknown()),
         }
     }
     let missing = |property| ResponseError::Missing { property };
