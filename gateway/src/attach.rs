@@ -11,21 +11,24 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, Version};
 use hubgate_protocol::websocket::{self, OpCode};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio::io::split;
 
-use self::admit::{admit, credentials};
-use self::connect::connect;
+pub(crate) use self::admit::{admit, credentials};
+pub(crate) use self::connect::connect;
 use self::post::post;
 use crate::answer;
 use crate::body::Body;
+use crate::config::StatefulReconnect;
 use crate::edge::{Asked, Bounds, Edge, End, Kind, Poll, Upward, event_stream, read_hub};
-use crate::forward::{join, upgrade_key};
+use crate::forward::{Agreed, join, upgrade_key};
 use crate::identity::Admission;
 use crate::link::SweepRules;
 use crate::negotiate::seconds;
 use crate::observe::{Attached, connect_outcome, note_connection, transport};
 use crate::outbound;
 use crate::relay::Report;
+use crate::stateful::{self, Granted, Kept, Passed};
 use crate::table::{Entry, Offered, State, TokenKey, Waiting};
 use crate::token::{Contents, HubDigest};
 use crate::visit::{Visit, wants_event_stream, wants_web_socket};
@@ -126,10 +129,12 @@ fn take(visit: &Visit, entry: &Entry, kind: Kind) -> Result<Box<Waiting>, Respon
     }
     Err(match &*entry.state() {
         State::Finished | State::Waiting(_) => answer::no_connection(),
-        State::WebSocket if kind == Kind::WebSocket => answer::empty(StatusCode::CONFLICT),
+        State::WebSocket | State::Stateful(_) | State::Passed(_) if kind == Kind::WebSocket => {
+            answer::empty(StatusCode::CONFLICT)
+        }
         State::Attaching(other) if *other == kind => answer::empty(StatusCode::CONFLICT),
         State::Edge(edge) if edge.kind == kind => answer::empty(StatusCode::CONFLICT),
-        State::WebSocket | State::Attaching(_) | State::Edge(_) => {
+        State::WebSocket | State::Stateful(_) | State::Passed(_) | State::Attaching(_) | State::Edge(_) => {
             answer::text(StatusCode::BAD_REQUEST, answer::CANNOT_CHANGE)
         }
     })
@@ -159,6 +164,16 @@ async fn attach_web_socket(
         Some(entry) => entry,
         None => return not_here(&request),
     };
+    let came_back = match &*entry.state() {
+        State::Stateful(kept) => Some(Back::Kept(Arc::clone(kept))),
+        State::Passed(passed) => Some(Back::Passed(Arc::clone(passed))),
+        _ => None,
+    };
+    match came_back {
+        Some(Back::Kept(kept)) => return stateful::resume(visit, &kept, request).await,
+        Some(Back::Passed(passed)) => return stateful::resume_passed(visit, &entry, &passed, request).await,
+        None => {}
+    }
     let waiting = match take(visit, &entry, Kind::WebSocket) {
         Ok(waiting) => waiting,
         Err(_) if matches!(*entry.state(), State::Finished) => return not_here(&request),
@@ -168,21 +183,60 @@ async fn attach_web_socket(
     let to_http2 = request.version() == Version::HTTP_2;
     let client = hyper::upgrade::on(&mut request);
     let key = upgrade_key(visit, &request);
+    let admission = Admission::new(&credentials(visit, &request), visit.route.config.bind_identity);
     match connect(visit, *waiting, request.map(|_| Body::Empty), &key, to_http2).await {
         Ok((waiting, agreed)) => {
-            let Waiting { share, early, .. } = waiting;
             attaching.done = true;
+            join_web_socket(visit, &entry, client, admission, waiting, agreed)
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+/// A client that comes back to its connection.
+enum Back {
+    /// Kept by the gateway.
+    Kept(Arc<Kept>),
+    /// Kept by the hub.
+    Passed(Arc<Passed>),
+}
+
+/// Joins both sides, in the way that was granted (rule I1).
+fn join_web_socket(
+    visit: &Visit,
+    entry: &Arc<Entry>,
+    client: OnUpgrade,
+    admission: Admission,
+    waiting: Waiting,
+    agreed: Agreed,
+) -> Response<Body> {
+    let backend = waiting.share.backend();
+    let attached = Attached::new(visit, Kind::WebSocket, backend.address, &*entry.connection_id);
+    match entry.offered.stateful {
+        StatefulReconnect::Off => {
             entry.set(State::WebSocket);
-            let kept = Arc::clone(&entry);
-            let attached = Attached::new(visit, Kind::WebSocket, share.backend().address, &*entry.connection_id);
+            let kept = Arc::clone(entry);
             let ended = move |report: &Report| {
                 kept.set(State::Finished);
                 attached.ended(report.outcome.into(), report.spoken, report.bytes);
             };
-            join(visit, client, agreed.hub, share, early_frames(&early), ended);
+            join(visit, client, agreed.hub, waiting.share, early_frames(&waiting.early), false, ended);
             agreed.response
         }
-        Err(refusal) => *refusal,
+        StatefulReconnect::Edge => {
+            entry.set(State::WebSocket);
+            // A hub elsewhere knows the redirect's token, not the client's credentials.
+            let judge = waiting.elsewhere.is_none().then(|| Arc::clone(backend));
+            let early = early_frames(&waiting.early);
+            let granted = Granted { client, hub: agreed.hub, share: waiting.share, admission, judge, early };
+            stateful::keep(visit, Arc::clone(entry), granted, attached);
+            agreed.response
+        }
+        StatefulReconnect::Backend => {
+            let passed = Passed::new(visit, &waiting, admission);
+            entry.set(State::Passed(Arc::clone(&passed)));
+            stateful::relay_passed(visit, &passed, client, waiting, agreed, attached)
+        }
     }
 }
 
@@ -201,11 +255,13 @@ fn adopt(visit: &Visit, presented: &Presented) -> Option<Arc<Entry>> {
         hub_has_web_sockets: true,
         elsewhere: None,
     };
-    Some(visit.gate.table.enter(presented.key.clone(), visit.path.hub(), "", expires, Offered::web_sockets(), waiting))
+    let stateful = if contents.stateful { visit.route.config.stateful_reconnect } else { StatefulReconnect::Off };
+    let offered = Offered::web_sockets(stateful);
+    Some(visit.gate.table.enter(presented.key.clone(), visit.path.hub(), "", expires, offered, waiting))
 }
 
 /// What was posted before the WebSocket came, as frames for the hub.
-fn early_frames(early: &[u8]) -> Bytes {
+pub(crate) fn early_frames(early: &[u8]) -> Bytes {
     if early.is_empty() {
         return Bytes::new();
     }
@@ -300,13 +356,17 @@ async fn edge_of(visit: &Visit, entry: &Entry, request: &Request<Incoming>) -> R
             State::Edge(edge) if edge.over.is_cancelled() => return Err(answer::no_connection()),
             State::Edge(edge) => Some(Arc::clone(edge)),
             State::Attaching(Kind::EventStream | Kind::LongPolling) => None,
-            State::Attaching(Kind::WebSocket) | State::WebSocket => {
+            State::Attaching(Kind::WebSocket) | State::WebSocket | State::Stateful(_) | State::Passed(_) => {
                 return Err(answer::text(StatusCode::METHOD_NOT_ALLOWED, answer::POST_ON_WEB_SOCKET));
             }
             State::Waiting(_) | State::Finished => return Err(answer::no_connection()),
         };
         match found {
-            Some(edge) => return admit(visit, &edge, request).await.map(|()| edge),
+            Some(edge) => {
+                let credentials = credentials(visit, request);
+                let admitted = admit(visit, || edge.admission(), edge.judge.as_ref(), &credentials, request).await;
+                return admitted.map(|()| edge);
+            }
             None => changed.await,
         }
     }
@@ -325,7 +385,13 @@ async fn poll(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incomin
             Err(refusal) => refusal,
         };
     }
-    if matches!(*entry.state(), State::WebSocket | State::Attaching(Kind::WebSocket | Kind::EventStream)) {
+    if matches!(
+        *entry.state(),
+        State::WebSocket
+            | State::Stateful(_)
+            | State::Passed(_)
+            | State::Attaching(Kind::WebSocket | Kind::EventStream)
+    ) {
         return answer::text(StatusCode::BAD_REQUEST, answer::CANNOT_CHANGE);
     }
     let edge = match edge_of(visit, &entry, &request).await {
@@ -355,7 +421,10 @@ async fn poll(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incomin
 
 async fn delete(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incoming>) -> Response<Body> {
     let Some(entry) = entry else { return answer::no_connection() };
-    if matches!(*entry.state(), State::Waiting(_) | State::WebSocket | State::Attaching(_)) {
+    if matches!(
+        *entry.state(),
+        State::Waiting(_) | State::WebSocket | State::Stateful(_) | State::Passed(_) | State::Attaching(_)
+    ) {
         return answer::text(StatusCode::BAD_REQUEST, answer::CANNOT_DELETE);
     }
     match edge_of(visit, &entry, &request).await {

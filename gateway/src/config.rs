@@ -35,8 +35,8 @@ pub use self::environment::Environment;
 pub use self::error::{Error, Problem};
 pub use self::network::Network;
 pub use self::raw::{
-    AccessLogFormat, Affinity, HostHeader, Limits, Log, LogFormat, LogLevel, RedirectMode, RouteProtocol, Timeouts,
-    TransportName,
+    AccessLogFormat, Affinity, HostHeader, Limits, Log, LogFormat, LogLevel, RedirectMode, RouteProtocol,
+    StatefulReconnect, Timeouts, TransportName,
 };
 use self::raw::{RawAdmin, RawBackend, RawConfig, RawListener, RawRoute};
 pub use self::reload::Changes;
@@ -177,7 +177,7 @@ impl Config {
 
 impl Timeouts {
     /// Every bounded wait with its name.
-    fn durations(&self) -> [(&'static str, Duration); 25] {
+    fn durations(&self) -> [(&'static str, Duration); 27] {
         [
             ("first_byte_timeout", self.first_byte_timeout),
             ("tls_handshake_timeout", self.tls_handshake_timeout),
@@ -199,6 +199,8 @@ impl Timeouts {
             ("poll_timeout", self.poll_timeout),
             ("send_timeout", self.send_timeout),
             ("disconnect_timeout", self.disconnect_timeout),
+            ("resume_window", self.resume_window),
+            ("stateful_buffer_timeout", self.stateful_buffer_timeout),
             ("close_timeout", self.close_timeout),
             ("boundary_timeout", self.boundary_timeout),
             ("credentials_memory", self.credentials_memory),

@@ -228,20 +228,22 @@ async fn forward_web_socket(visit: &Visit, mut request: Request<Incoming>) -> Re
             let share = backend.share();
             let attached = Attached::new(visit, Kind::WebSocket, backend.address, "");
             let ended = move |report: &Report| attached.ended(report.outcome.into(), report.spoken, report.bytes);
-            join(visit, client, agreed.hub, share, bytes::Bytes::new(), ended);
+            join(visit, client, agreed.hub, share, bytes::Bytes::new(), false, ended);
             agreed.response
         }
         Err(response) => *response,
     }
 }
 
-/// Relays once the client's side has been upgraded; `early` goes to the hub first. `ended` is told the outcome.
+/// Relays once the client's side has been upgraded; `early` goes to the hub first. With `passes_losses` a loss of the hub
+/// becomes one of the client's. `ended` is told the outcome.
 pub(crate) fn join(
     visit: &Visit,
     client: OnUpgrade,
     hub: (Stream, bytes::Bytes),
     share: Share,
     early: bytes::Bytes,
+    passes_losses: bool,
     ended: impl FnOnce(&Report) + Send + 'static,
 ) {
     let gate = Arc::clone(&visit.gate);
@@ -257,7 +259,7 @@ pub(crate) fn join(
         let _entered = gate.links.enter(Arc::clone(&link));
         let around = Surroundings { link, clock: Arc::clone(&gate.clock), traffic };
         drop(gate);
-        let relay = Relay::new(Ends { client, client_ahead, hub, hub_ahead, early }, around);
+        let relay = Relay::new(Ends { client, client_ahead, hub, hub_ahead, early, passes_losses }, around);
         let report = relay.await;
         tracing::debug!(outcome = ?report.outcome, spoken = report.spoken.name(), "a WebSocket has ended");
         ended(&report);

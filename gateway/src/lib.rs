@@ -53,6 +53,7 @@ mod polling;
 mod relay;
 mod relief;
 mod run;
+mod stateful;
 mod table;
 mod tls;
 mod visit;

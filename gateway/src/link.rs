@@ -49,6 +49,10 @@ impl Orders {
     pub(crate) const DEADLINE: u32 = 16;
     /// Nothing was heard from a side, not even Pongs.
     pub(crate) const DEAD: u32 = 32;
+    /// The client of a kept connection is back (rule A7).
+    pub(crate) const RESUME: u32 = 64;
+    /// Too many bytes wait over all connections: end this one for good.
+    pub(crate) const GIVE_UP: u32 = 128;
 
     /// Whether one of the bits is set.
     pub(crate) fn has(self, bits: u32) -> bool {

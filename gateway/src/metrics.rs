@@ -214,6 +214,22 @@ label! {
 }
 
 label! {
+    /// What became of a client that came back by stateful reconnect.
+    pub enum ResumeOutcome {
+        /// Its connection goes on.
+        Ok = "ok",
+        /// The connection has ended.
+        Ended = "ended",
+        /// More often than `limits.resumes_per_second_max`.
+        TooOften = "too_often",
+        /// Another user, or refused by the hub.
+        Refused = "refused",
+        /// The hub could not be asked.
+        BackendError = "backend_error",
+    }
+}
+
+label! {
     /// What became of a reload.
     pub enum ReloadOutcome {
         /// The new configuration is in force.
@@ -237,6 +253,11 @@ pub struct Metrics {
     connect_seconds: Histograms,
     ends: Counters,
     requests: Counters,
+    resumes: Counters,
+    stateful_resent: Counters,
+    stateful_duplicates: Counters,
+    stateful_overflows: Counters,
+    stateful_bytes: Gauges,
     backend_up: Gauges,
     backend_connections: Gauges,
     backend_connect_failures: Counters,
@@ -272,6 +293,14 @@ pub struct RouteMetrics {
     pub bytes_from_client: Counter,
     /// Bytes to clients, framing included.
     pub bytes_to_client: Counter,
+    /// Hub messages written again.
+    pub stateful_resent: Counter,
+    /// Repeated messages dropped.
+    pub stateful_duplicates: Counter,
+    /// Buffers full for too long.
+    pub stateful_overflows: Counter,
+    /// Bytes kept now.
+    pub stateful_bytes: Gauge,
 }
 
 /// Handles of a server at one of its addresses.
@@ -309,6 +338,11 @@ impl Metrics {
             connect_seconds: Family::new_with_constructor(latency),
             ends: Family::default(),
             requests: Family::default(),
+            resumes: Family::default(),
+            stateful_resent: Family::default(),
+            stateful_duplicates: Family::default(),
+            stateful_overflows: Family::default(),
+            stateful_bytes: Family::default(),
             backend_up: Family::default(),
             backend_connections: Family::default(),
             backend_connect_failures: Family::default(),
@@ -341,6 +375,22 @@ impl Metrics {
         family("connects", "First transport requests by what became of them", &self.connects);
         family("connection_ends", "Attached connections that have ended, by who ended them and how", &self.ends);
         family("requests", "HTTP requests answered, by class of status", &self.requests);
+        family("resumes", "Clients that came back by stateful reconnect, by what became of them", &self.resumes);
+        family(
+            "stateful_resent_messages",
+            "Hub messages written again to clients that came back",
+            &self.stateful_resent,
+        );
+        family(
+            "stateful_duplicate_messages",
+            "Messages that clients repeated and that were dropped, since their hubs had them",
+            &self.stateful_duplicates,
+        );
+        family(
+            "stateful_overflows",
+            "Connections ended because their client did not acknowledge in time",
+            &self.stateful_overflows,
+        );
         family("backend_connect_failures", "Connects to a server that failed", &self.backend_connect_failures);
         family("backend_resolve_failures", "Server names that did not resolve", &self.backend_resolve_failures);
         family("limit_reached", "Times that a bound was reached", &self.limits);
@@ -353,6 +403,8 @@ impl Metrics {
             Unit::Seconds,
             self.connect_seconds.clone(),
         );
+        let help = "Bytes of hub messages kept now until clients with stateful reconnect acknowledge them";
+        registry.register_with_unit("stateful_buffered", help, Unit::Bytes, self.stateful_bytes.clone());
         registry.register("connections", "Attached connections now", self.connections.clone());
         registry.register("backend_up", "Whether a server can be reached: 1 or 0", self.backend_up.clone());
         let help = "Client connections of a server now, unattached ones included";
@@ -384,6 +436,7 @@ impl Metrics {
         let rescued = |rescue: Rescue| {
             self.polls_rescued.get_or_create_owned(&vec![("route", route.to_owned()), ("how", rescue.to_string())])
         };
+        let of_route = vec![("route", route.to_owned())];
         RouteMetrics {
             web_socket_messages_from_client: handle(&self.web_socket_messages, Direction::FromClient),
             web_socket_messages_to_client: handle(&self.web_socket_messages, Direction::ToClient),
@@ -392,6 +445,10 @@ impl Metrics {
             hub_messages_to_client: handle(&self.hub_messages, Direction::ToClient),
             bytes_from_client: handle(&self.bytes, Direction::FromClient),
             bytes_to_client: handle(&self.bytes, Direction::ToClient),
+            stateful_resent: self.stateful_resent.get_or_create_owned(&of_route),
+            stateful_duplicates: self.stateful_duplicates.get_or_create_owned(&of_route),
+            stateful_overflows: self.stateful_overflows.get_or_create_owned(&of_route),
+            stateful_bytes: self.stateful_bytes.get_or_create_owned(&of_route),
         }
     }
 
@@ -405,6 +462,11 @@ impl Metrics {
     /// Counts a negotiate.
     pub fn negotiated(&self, route: &Meters, outcome: NegotiateOutcome) {
         route.count(&route.negotiates, outcome as usize, &self.negotiates, || vec![("outcome", outcome.to_string())]);
+    }
+
+    /// Counts a client that came back, or tried to.
+    pub fn resumed(&self, route: &str, outcome: ResumeOutcome) {
+        self.resumes.get_or_create(&vec![("route", route.to_owned()), ("outcome", outcome.to_string())]).inc();
     }
 
     /// Counts a transport's first request; how long it took counts where it succeeded.

@@ -22,7 +22,7 @@ pub(crate) use self::redirect::Elsewhere;
 use crate::answer;
 use crate::backend::{Backend, HubHttp};
 use crate::body::Body;
-use crate::config::{Redirects, TransportName};
+use crate::config::{Redirects, StatefulReconnect, TransportName};
 use crate::cookie::HubCookies;
 use crate::forward::{exchange, failure};
 use crate::headers;
@@ -59,6 +59,8 @@ struct Asked<'a> {
     version: i32,
     /// The affinity cookie named the backend already.
     had_affinity: bool,
+    /// Stateful reconnect is asked for.
+    stateful: bool,
 }
 
 /// Serves POST `…/negotiate`.
@@ -79,7 +81,11 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
         !matches!(visit.route.config.kind, crate::config::RouteKind::Hubs { .. }) || visit.route.knows_hub(hub);
     // Version 0 is asked for as it is first: a hub may refuse it, and an application's own endpoint is left alone.
     let plain = matches!(asked, NegotiateVersion::Absent | NegotiateVersion::Number(0));
-    let towards_hub = if plain { raw_query.clone() } else { query.edited(&[("useStatefulReconnect", None)]) };
+    // Who keeps the connection is decided here: the hub is told of it only where it does so itself (rules E5, I1).
+    let to_hub = visit.route.config.stateful_reconnect == StatefulReconnect::Backend;
+    let stateful = query.use_stateful_reconnect();
+    let told = if to_hub && stateful { Some("true") } else { None };
+    let towards_hub = if plain { raw_query.clone() } else { query.edited(&[("useStatefulReconnect", told)]) };
     let affinity = outbound::affinity(visit, request.headers());
     let had_affinity = affinity.is_some();
     let again = plain.then(|| request_without_body(&request));
@@ -98,13 +104,14 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
     match again {
         // The hub gave this client a version 0 token, which is public: ask anew with version 1 (rule A6).
         Some(mut request) if matches!(&parsed, NegotiateResponse::Connection(_)) => {
-            let query = query.edited(&[("negotiateVersion", Some("1")), ("useStatefulReconnect", None)]);
+            let query = query.edited(&[("negotiateVersion", Some("1")), ("useStatefulReconnect", told)]);
             outbound::prepare(visit, &mut request, &query);
             answered.backend.keep(answered.connection);
             match exchange(visit, request, Some(answered.backend)).await {
                 Ok((backend, response, connection)) => match read(visit, backend, response, connection).await {
                     Ok((answered, parsed)) => {
-                        finish(visit, Asked { hub, version: 0, had_affinity }, answered, parsed, user_agent).await
+                        finish(visit, Asked { hub, version: 0, had_affinity, stateful }, answered, parsed, user_agent)
+                            .await
                     }
                     Err(passed) => *passed,
                 },
@@ -113,7 +120,7 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
         }
         _ => {
             let version = i32::from(matches!(asked, NegotiateVersion::Number(1..)));
-            finish(visit, Asked { hub, version, had_affinity }, answered, parsed, user_agent).await
+            finish(visit, Asked { hub, version, had_affinity, stateful }, answered, parsed, user_agent).await
         }
     }
 }
@@ -206,15 +213,18 @@ async fn finish(
 
 /// Makes the hub's connection one of ours.
 fn grant(visit: &Visit, asked: Asked<'_>, answered: Answered, mut negotiated: NegotiatedConnection) -> Response<Body> {
-    let Asked { hub, version, had_affinity } = asked;
+    let Asked { hub, version, had_affinity, stateful } = asked;
     let Answered { backend, connection, head, elsewhere, .. } = answered;
-    let reachable = negotiated.offers(Transport::WebSockets) || negotiated.offers(Transport::LongPolling);
+    let hub_has_web_sockets = negotiated.offers(Transport::WebSockets);
+    let reachable = hub_has_web_sockets || negotiated.offers(Transport::LongPolling);
     if !reachable && !negotiated.available_transports.is_empty() {
         backend.keep(connection);
         tracing::warn!(route = visit.route.name(), "a hub offers neither WebSockets nor long polling");
         return redirect::told(NO_WAY_TO_HUB);
     }
     let timeouts = &visit.live.config.timeouts;
+    offer(visit, &mut negotiated);
+    let stateful = granted_stateful(visit, stateful, &negotiated);
     let hub_token = Secret::new(negotiated.token());
     let wait = timeouts.disconnect_timeout;
     let contents = Contents {
@@ -222,6 +232,7 @@ fn grant(visit: &Visit, asked: Asked<'_>, answered: Answered, mut negotiated: Ne
         backend: crate::config::Digest::from_bytes(backend.digest),
         hub: HubDigest::of(hub),
         negotiate_version: u8::from(version > 0),
+        stateful: stateful != StatefulReconnect::Off,
         expires: SystemTime::now() + wait + Duration::from_secs(1),
         backend_token: hub_token.clone(),
     };
@@ -247,17 +258,16 @@ fn grant(visit: &Visit, asked: Asked<'_>, answered: Answered, mut negotiated: Ne
         held,
         cookies: HubCookies::of(&head.headers),
         early: BytesMut::new(),
-        hub_has_web_sockets: negotiated.offers(Transport::WebSockets),
+        hub_has_web_sockets,
         elsewhere,
     };
-    offer(visit, &mut negotiated);
-    let offered = Offered::of(&negotiated);
+    let offered = Offered::of(&negotiated, stateful);
     let cross_origin = waiting.elsewhere.is_some();
     let expires = now.saturating_add(seconds(wait)).saturating_add(1);
     visit.gate.table.enter(key, hub, &negotiated.connection_id, expires, offered, waiting);
     let connection_id = negotiated.connection_id.clone();
 
-    negotiated.use_stateful_reconnect = false;
+    negotiated.use_stateful_reconnect = stateful != StatefulReconnect::Off;
     if cross_origin {
         // It is for the hub there, and this gateway holds it.
         negotiated.access_token = None;
@@ -281,6 +291,16 @@ fn grant(visit: &Visit, asked: Asked<'_>, answered: Answered, mut negotiated: Ne
     response.extensions_mut().insert(Granted);
     note_connection(&mut response, &connection_id);
     response
+}
+
+/// Who keeps the connection when its WebSocket is lost (rule I1): granted only to those who ask, since .NET acts on it
+/// unasked, and only where they can use WebSockets.
+fn granted_stateful(visit: &Visit, asked: bool, negotiated: &NegotiatedConnection) -> StatefulReconnect {
+    match visit.route.config.stateful_reconnect {
+        StatefulReconnect::Edge if asked && negotiated.offers(Transport::WebSockets) => StatefulReconnect::Edge,
+        StatefulReconnect::Backend if asked && negotiated.use_stateful_reconnect => StatefulReconnect::Backend,
+        _ => StatefulReconnect::Off,
+    }
 }
 
 /// Seals a token, or takes a random one where its contents do not fit (rule A1).

@@ -243,6 +243,7 @@ impl From<Outcome> for End {
             Outcome::HubLost => Self::HubLost,
             Outcome::ClientStuck => Self::ClientStuck,
             Outcome::Silent => Self::Silent,
+            Outcome::Refused => Self::Refused,
             Outcome::Drained => Self::Drained,
         }
     }

@@ -49,6 +49,14 @@ pub(crate) struct Traffic {
     pub(crate) repeated_polls: Counter,
     /// Answers of polls that could not be handed over, so that their messages waited again.
     pub(crate) returned_polls: Counter,
+    /// Messages written again to clients that came back.
+    pub(crate) stateful_resent: Counter,
+    /// Messages that clients repeated and their hubs had already.
+    pub(crate) stateful_duplicates: Counter,
+    /// Connections that ended because their buffer was full for too long.
+    pub(crate) stateful_overflows: Counter,
+    /// Bytes kept now until clients acknowledge them.
+    pub(crate) stateful_bytes: Gauge,
     /// Live connections by transport (in the order of [`Kind::ALL`]) and by what they speak ([`Spoken::ALL`]).
     pub(crate) speaking: [[Gauge; 5]; 3],
 }
@@ -87,6 +95,8 @@ pub(crate) enum Outcome {
     ClientStuck,
     /// A side was silent, not even Pongs came.
     Silent,
+    /// The gateway refused to go on.
+    Refused,
     /// The gateway is stopping.
     Drained,
 }
@@ -115,6 +125,8 @@ pub(crate) struct Ends {
     pub(crate) hub_ahead: Bytes,
     /// Frames for the hub before all else: what was posted early (signalr-wire §5.1).
     pub(crate) early: Bytes,
+    /// A loss of the hub's connection becomes a loss of the client's: both ends know how to come back (rule I5).
+    pub(crate) passes_losses: bool,
 }
 
 /// What the gateway shares with a relay.
@@ -148,6 +160,7 @@ pub(crate) struct Relay {
     spoken: Spoken,
     phase: Phase,
     draining: bool,
+    passes_losses: bool,
     /// The client's close frame came before the hub's.
     client_closed_first: bool,
     listening: bool,
@@ -170,6 +183,7 @@ impl Relay {
             spoken: Spoken::Unknown,
             phase: Phase::Open,
             draining: false,
+            passes_losses: ends.passes_losses,
             client_closed_first: false,
             listening: false,
             bytes: (0, 0),
@@ -300,7 +314,7 @@ impl Relay {
         }
         self.around.link.listen(cx.waker());
         orders.0 |= self.around.link.take_orders().0;
-        if orders.has(Orders::STUCK) {
+        if orders.has(Orders::STUCK | Orders::GIVE_UP) {
             self.client.reset_on_close();
             return Some(Outcome::ClientStuck);
         }
@@ -446,6 +460,10 @@ impl Relay {
                     self.part(if first { Outcome::ClientClosed } else { Outcome::HubClosed });
                 } else {
                     tracing::debug!(lost, "the hub's connection ended without a close frame");
+                    if self.passes_losses {
+                        self.client.reset_on_close();
+                        return Poll::Ready(Outcome::HubLost);
+                    }
                     self.part(Outcome::HubLost);
                 }
                 return Poll::Pending;

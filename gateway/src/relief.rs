@@ -72,7 +72,7 @@ fn give_up_slowest(gate: &Gate, excess: usize) -> usize {
         freed += held;
         given_up += 1;
         match slow {
-            Slow::WebSocket(link) => link.order(Orders::STUCK),
+            Slow::WebSocket(link) => link.order(Orders::GIVE_UP),
             Slow::Edge(edge, entry) => {
                 edge.end(End::ClientGone, true);
                 edge.over.cancel();

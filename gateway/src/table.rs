@@ -13,10 +13,12 @@ use hubgate_protocol::negotiate::NegotiatedConnection;
 use tokio::sync::Notify;
 
 use crate::backend::{HubHttp, Share};
+use crate::config::StatefulReconnect;
 use crate::cookie::HubCookies;
 use crate::edge::{Edge, Kind};
 use crate::negotiate::Elsewhere;
 use crate::secret::Secret;
+use crate::stateful::{Kept, Passed};
 use crate::token::TokenId;
 
 /// By what a connection is found.
@@ -53,12 +55,15 @@ pub(crate) struct Offered {
     web_sockets: bool,
     event_streams: bool,
     long_polling: bool,
+    /// Who keeps its connection when a WebSocket is lost; `Off` where it was not granted (rule I1).
+    pub(crate) stateful: StatefulReconnect,
 }
 
 impl Offered {
     /// Those of a negotiate answer.
-    pub(crate) fn of(negotiated: &NegotiatedConnection) -> Self {
+    pub(crate) fn of(negotiated: &NegotiatedConnection, stateful: StatefulReconnect) -> Self {
         Self {
+            stateful,
             web_sockets: negotiated.offers(Transport::WebSockets),
             event_streams: negotiated.offers(Transport::ServerSentEvents),
             long_polling: negotiated.offers(Transport::LongPolling),
@@ -66,8 +71,8 @@ impl Offered {
     }
 
     /// WebSockets alone: the one transport that another gateway's token is good for here.
-    pub(crate) fn web_sockets() -> Self {
-        Self { web_sockets: true, event_streams: false, long_polling: false }
+    pub(crate) fn web_sockets(stateful: StatefulReconnect) -> Self {
+        Self { web_sockets: true, event_streams: false, long_polling: false, stateful }
     }
 
     /// Whether a transport is among them.
@@ -89,6 +94,10 @@ pub(crate) enum State {
     Attaching(Kind),
     /// A relayed WebSocket.
     WebSocket,
+    /// A WebSocket that may be lost and come back.
+    Stateful(Arc<Kept>),
+    /// The same, but the hub itself keeps the connection.
+    Passed(Arc<Passed>),
     /// An event stream or polls.
     Edge(Arc<Edge>),
     /// It has ended.
@@ -210,7 +219,11 @@ impl Table {
                     false
                 }
                 State::Finished => now <= entry.expires,
-                State::Attaching(_) | State::WebSocket | State::Edge(_) => true,
+                State::Passed(passed) if passed.is_over(now) => {
+                    *state = State::Finished;
+                    false
+                }
+                State::Attaching(_) | State::WebSocket | State::Stateful(_) | State::Passed(_) | State::Edge(_) => true,
             }
         });
         for (backend, http) in given_back {

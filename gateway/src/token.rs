@@ -89,6 +89,8 @@ pub struct Contents {
     pub hub: HubDigest,
     /// The negotiate version that the client was answered: 0 or 1.
     pub negotiate_version: u8,
+    /// Whether the client was granted stateful reconnect (rule I1).
+    pub stateful: bool,
     /// Until when the first transport may attach (rule A2), in whole seconds.
     pub expires: SystemTime,
     /// The hub's own connection token.
@@ -270,6 +272,9 @@ fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
 
+/// The bit beside the negotiate version that says [`Contents::stateful`].
+const STATEFUL: u8 = 0x80;
+
 fn encode(contents: &Contents) -> Vec<u8> {
     let expires = contents.expires.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let token = contents.backend_token.expose().as_bytes();
@@ -278,7 +283,7 @@ fn encode(contents: &Contents) -> Vec<u8> {
     plain.extend_from_slice(&contents.backend.to_bytes());
     plain.extend_from_slice(&contents.hub.0);
     plain.extend_from_slice(&expires.to_be_bytes());
-    plain.push(contents.negotiate_version);
+    plain.push(contents.negotiate_version | if contents.stateful { STATEFUL } else { 0 });
     plain.extend_from_slice(token);
     plain
 }
@@ -288,13 +293,14 @@ fn decode(plain: &[u8]) -> Option<Contents> {
     let (backend, rest) = rest.split_first_chunk()?;
     let (hub, rest) = rest.split_first_chunk()?;
     let (expires, rest) = rest.split_first_chunk()?;
-    let (negotiate_version, token) = rest.split_first()?;
+    let (flags, token) = rest.split_first()?;
     let expires = Duration::from_secs(u64::from_be_bytes(*expires));
     Some(Contents {
         route: Digest::from_bytes(*route),
         backend: Digest::from_bytes(*backend),
         hub: HubDigest(*hub),
-        negotiate_version: *negotiate_version,
+        negotiate_version: *flags & !STATEFUL,
+        stateful: *flags & STATEFUL != 0,
         expires: SystemTime::UNIX_EPOCH.checked_add(expires)?,
         backend_token: Secret::new(std::str::from_utf8(token).ok()?),
     })
@@ -311,6 +317,7 @@ mod tests {
             backend: Digest::of("backend", []),
             hub: HubDigest::of("/CHAT"),
             negotiate_version: 1,
+            stateful: true,
             expires: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             backend_token: Secret::new(backend_token),
         }

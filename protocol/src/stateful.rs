@@ -38,7 +38,7 @@ use guards::Guard;
 use guards::Guards;
 use inbox::Inbox;
 use outbox::Outbox;
-use rate::Rate;
+pub use rate::ResumeRate;
 
 /// What a whole hub message is for stateful reconnect (signalr-wire §12.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +162,7 @@ pub struct Endpoint {
     config: Config,
     outbox: Outbox,
     inbox: Inbox,
-    rate: Rate,
+    rate: ResumeRate,
     guards: Guards,
     /// When the socket was lost; `None` while one is attached.
     lost_at: Option<Duration>,
@@ -199,7 +199,7 @@ impl Endpoint {
             protocol,
             outbox: Outbox::new(protocol, &config),
             inbox: Inbox::new(&config),
-            rate: Rate::new(config.resumes_per_second_max),
+            rate: ResumeRate::new(config.resumes_per_second_max),
             guards: Guards::default(),
             lost_at: None,
             sequence: None,
@@ -408,6 +408,12 @@ impl Endpoint {
             return Some(Timed::PingOther).filter(|_| self.guards.holds(Guard::PingInGap));
         }
         None
+    }
+
+    /// Whether something is still to be written on this socket, now or when its time has come.
+    #[must_use]
+    pub fn has_unwritten(&self) -> bool {
+        self.uncounted.is_some() || self.outbox.has_next() || matches!(self.close, Close::Queued(_))
     }
 
     /// Bytes kept for the peer, framing included.

@@ -90,6 +90,12 @@ async fn au_11_resume_by_another_user(t: &Target) -> Outcome {
         same("first socket", json!("x"), link.call("Echo", json!(["x"])).await?)?;
         link.reset();
         let again = place.clone().bearer(&jwt::of(other));
+        if t.gateway && other != "alice" {
+            // A gateway refuses another user before it touches the connection (rule A7).
+            let refused = t.refused_upgrade(&again.upgrade(&negotiated.token)).await?;
+            same("another user", (403, USER_CHANGED.to_owned()), (refused.head.status, refused.text()))?;
+            continue;
+        }
         let mut resumed = Link::attach(t, Transport::WebSockets, &again, &negotiated).await?;
         resumed.say("{\"type\":9,\"sequenceId\":2}\u{1e}").await?;
         resumed.say(&hub::invocation("user", "User", &json!([]))).await?;

@@ -1,35 +1,41 @@
 //! Who may use a connection: its user, with credentials that the hub has admitted (rules A4, A5).
 
+use std::sync::{Arc, MutexGuard};
 use std::time::SystemTime;
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::answer;
-use crate::backend::Failed;
+use crate::backend::{Backend, Failed};
 use crate::body::Body;
-use crate::edge::Edge;
 use crate::forward::failure;
-use crate::identity::{Credentials, Verdict};
+use crate::identity::{Admission, Credentials, Verdict};
 use crate::outbound;
 use crate::query::Query;
 use crate::visit::Visit;
 
 /// What a request shows of its user.
-pub(super) fn credentials(visit: &Visit, request: &Request<Incoming>) -> Credentials {
+pub(crate) fn credentials(visit: &Visit, request: &Request<Incoming>) -> Credentials {
     let query = Query::new(request.uri().query().unwrap_or_default());
     visit.gate.fingerprints.credentials(request.headers(), query)
 }
 
-/// Refuses another user's request (rule A4), and has the hub look at credentials that it has not seen (rule A5).
-pub(super) async fn admit(visit: &Visit, edge: &Edge, request: &Request<Incoming>) -> Result<(), Response<Body>> {
-    let credentials = credentials(visit, request);
-    let verdict = edge.admission().judge(&credentials, SystemTime::now());
+/// Refuses another user's request (rule A4), and has the hub look at credentials that it has not seen (rule A5);
+/// `judge` is the backend to be asked, if any knows the client's credentials.
+pub(crate) async fn admit<'a>(
+    visit: &Visit,
+    admission: impl Fn() -> MutexGuard<'a, Admission>,
+    judge: Option<&Arc<Backend>>,
+    credentials: &Credentials,
+    request: &Request<Incoming>,
+) -> Result<(), Response<Body>> {
+    let verdict = admission().judge(credentials, SystemTime::now());
     match verdict {
         Verdict::Known => Ok(()),
         Verdict::AnotherUser => Err(answer::text(StatusCode::FORBIDDEN, answer::USER_CHANGED)),
         Verdict::AskHub => {
-            let Some(backend) = &edge.judge else { return Ok(()) };
+            let Some(backend) = judge else { return Ok(()) };
             let (head, ()) = copy_head(request).into_parts();
             let mut question = Request::from_parts(head, Body::Empty);
             // A POST without `id` opens nothing: it is refused by the hub's authorisation or for want of an id.
@@ -52,7 +58,7 @@ pub(super) async fn admit(visit: &Visit, edge: &Edge, request: &Request<Incoming
                         return Err(response);
                     }
                     let memory = visit.live.config.timeouts.credentials_memory;
-                    edge.admission().remember(&credentials, SystemTime::now(), memory);
+                    admission().remember(credentials, SystemTime::now(), memory);
                     Ok(())
                 }
                 Err(Failed::Unsent(_, error) | Failed::Sent(error)) => Err(failure(visit, &error, true)),

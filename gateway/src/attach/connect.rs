@@ -18,7 +18,7 @@ use crate::visit::{Visit, wants_event_stream};
 
 /// Opens the hub's WebSocket over the connection that carried the negotiate, or another one to the same backend
 /// (rules D2, D4).
-pub(super) async fn connect(
+pub(crate) async fn connect(
     visit: &Visit,
     mut waiting: Waiting,
     mut request: Request<Body>,

@@ -74,7 +74,11 @@ async fn post_early(entry: &Entry, mut request: Request<Incoming>) -> Early {
                     break;
                 }
                 State::Waiting(_) => {}
-                State::Attaching(Kind::WebSocket) | State::WebSocket | State::Finished => {
+                State::Attaching(Kind::WebSocket)
+                | State::WebSocket
+                | State::Stateful(_)
+                | State::Passed(_)
+                | State::Finished => {
                     return Early::Answered(answer::empty(StatusCode::NOT_FOUND));
                 }
                 State::Attaching(_) | State::Edge(_) => return Early::Attached(data, request),

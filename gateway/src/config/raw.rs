@@ -125,6 +125,9 @@ section! {
         protocol: RouteProtocol as Word<RouteProtocol> = RouteProtocol::Hub;
         /// The transports offered to clients, in this order; none means those that the hub itself offers.
         transports: Vec<TransportName> as WordList<TransportName> = Vec::new();
+        /// Who keeps a connection whose WebSocket is lost, where a client asks for stateful reconnect: "edge" is the gateway,
+        /// whatever the hub can do; "backend" leaves it to the hub; "off" grants it to nobody.
+        stateful_reconnect: StatefulReconnect as Word<StatefulReconnect> = StatefulReconnect::Edge;
         /// "cookie" brings a browser back to the server it was at (Blazor Server needs that), "off" does not.
         affinity: Affinity as Word<Affinity> = Affinity::Off;
         /// What becomes of redirects in negotiate answers: "pass" hands them to the client, "follow" follows them.
@@ -177,6 +180,11 @@ section! {
         buffered_bytes_max: usize as Size = 256 << 20;
         /// Bytes of whole messages waiting for one long-polling or Server-Sent Events client, before its hub is no longer read.
         waiting_bytes_max: usize as Size = 64 << 10;
+        /// Bytes of hub messages kept for a client with stateful reconnect until it acknowledges them, before its hub is no
+        /// longer read. Counted among `buffered_bytes_max` too.
+        stateful_buffer_bytes_max: usize as Size = 100_000;
+        /// How often, per second, a client with stateful reconnect may come back; up to twice as many at once.
+        resumes_per_second_max: usize as Count = 10;
         /// A message of a client, where the gateway must hold it as a whole.
         client_message_bytes_max: usize as Size = 1 << 20;
         /// A message of a hub.
@@ -250,6 +258,10 @@ section! {
         send_timeout: Duration as Span = Duration::from_secs(10);
         /// How long a connection lives without a transport: before the first one, and between two polls.
         disconnect_timeout: Duration as Span = Duration::from_secs(15);
+        /// How long a client with stateful reconnect may be away.
+        resume_window: Duration as Span = Duration::from_secs(15);
+        /// How long a hub's message may wait for room in a full `limits.stateful_buffer_bytes_max`, before the connection ends.
+        stateful_buffer_timeout: Duration as Span = Duration::from_secs(5);
         /// How long the other side has for its part of closing a connection.
         close_timeout: Duration as Span = Duration::from_secs(5);
         /// How long a close of ours waits for the end of a message under way.
@@ -340,6 +352,18 @@ words! {
         ServerSentEvents = "ServerSentEvents",
         /// Long polling.
         LongPolling = "LongPolling",
+    }
+}
+
+words! {
+    /// Who keeps a connection whose WebSocket is lost (rules I1, I5).
+    pub enum StatefulReconnect {
+        /// The gateway.
+        Edge = "edge",
+        /// The hub, if it can.
+        Backend = "backend",
+        /// Nobody.
+        Off = "off",
     }
 }
 

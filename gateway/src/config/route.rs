@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::backend::Backend;
 use super::digest::Digest;
-use super::raw::{Affinity, RouteProtocol, TransportName};
+use super::raw::{Affinity, RouteProtocol, StatefulReconnect, TransportName};
 use crate::path::{Ambiguity, NormalPath};
 
 /// One route.
@@ -36,6 +36,8 @@ pub struct Route {
     pub protocol: RouteProtocol,
     /// The transports offered to clients; empty means those of the hub.
     pub transports: Vec<TransportName>,
+    /// Who keeps a connection whose WebSocket is lost (rule I1).
+    pub stateful_reconnect: StatefulReconnect,
     /// Whether clients come back to their server (rule D6).
     pub affinity: Affinity,
     /// What becomes of redirects in negotiate answers (rule B7).

@@ -227,6 +227,7 @@ impl Check<'_> {
             replace_prefix: replace_prefix.map(|path| path.as_str().trim_end_matches('/').into()),
             protocol: raw.protocol,
             transports: raw.transports,
+            stateful_reconnect: raw.stateful_reconnect,
             affinity: raw.affinity,
             redirects,
             bind_identity: raw.bind_identity,
@@ -350,6 +351,7 @@ impl Check<'_> {
             ("http2_streams_max", limits.http2_streams_max, 1),
             ("tls_handshakes_max", limits.tls_handshakes_max, 1),
             ("cors_answers_max", limits.cors_answers_max, 1),
+            ("resumes_per_second_max", limits.resumes_per_second_max, 1),
         ];
         for (name, value, least) in floors {
             if value < least {
@@ -359,6 +361,7 @@ impl Check<'_> {
         let sizes = [
             ("buffered_bytes_max", limits.buffered_bytes_max, 1 << 20),
             ("waiting_bytes_max", limits.waiting_bytes_max, 1 << 10),
+            ("stateful_buffer_bytes_max", limits.stateful_buffer_bytes_max, 1 << 10),
             ("client_message_bytes_max", limits.client_message_bytes_max, 1 << 10),
             ("hub_message_bytes_max", limits.hub_message_bytes_max, 1 << 10),
             ("post_bytes_max", limits.post_bytes_max, 1 << 10),

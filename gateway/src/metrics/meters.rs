@@ -79,6 +79,10 @@ impl Metrics {
             reframed_messages: handles.hub_messages_to_client,
             repeated_polls: handles.polls_repeated,
             returned_polls: handles.polls_returned,
+            stateful_resent: handles.stateful_resent,
+            stateful_duplicates: handles.stateful_duplicates,
+            stateful_overflows: handles.stateful_overflows,
+            stateful_bytes: handles.stateful_bytes,
             speaking,
         })
     }

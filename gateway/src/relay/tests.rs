@@ -34,6 +34,7 @@ fn relay_for(client: Stream, between: usize) -> (DuplexStream, Arc<Link>, JoinHa
         hub: Stream::Memory(theirs),
         hub_ahead: Bytes::new(),
         early: Bytes::new(),
+        passes_losses: false,
     };
     let around = Surroundings { link: Arc::clone(&link), clock: Arc::default(), traffic: Arc::default() };
     (hub, link, tokio::spawn(Relay::new(ends, around)))

@@ -20,5 +20,6 @@ mod polls;
 mod redirects;
 mod relaying;
 mod requests;
+mod stateful;
 mod stopping;
 mod tokens;

@@ -455,7 +455,7 @@ async fn er_e4_a_lost_hub_over_the_other_transports_is_a_close_too() {
 }
 
 #[tokio::test]
-async fn er_e5_stateful_reconnect_is_never_granted() {
+async fn er_e5_where_it_is_off_stateful_reconnect_is_never_granted() {
     let backend = Backend::hub_with(|seen| {
         (seen.method() == "POST").then(|| {
             let grants = seen.query().to_ascii_lowercase().contains("usestatefulreconnect=true");
@@ -466,7 +466,7 @@ async fn er_e5_stateful_reconnect_is_never_granted() {
         })
     })
     .await;
-    let front = Front::quick(&[backend.address]).await;
+    let front = Setup::new(&[backend.address]).route("stateful_reconnect = \"off\"").start().await;
     for hub in ["/chat", "/eager"] {
         let answer = front.post(&format!("{hub}/negotiate?negotiateVersion=1&useStatefulReconnect=true"), "").await;
         assert_ne!(answer.json()["useStatefulReconnect"], true);
