@@ -252,7 +252,8 @@ impl Endpoint {
         }
         self.lost_at = Some(now);
         self.sequence = None;
-        self.ping_due = self.peer_pinged.then(|| now.saturating_add(self.config.ping_in_gap));
+        let pinged = self.peer_pinged || !self.guards.holds(Guard::PingInGapIfPinged);
+        self.ping_due = pinged.then(|| now.saturating_add(self.config.ping_in_gap));
         if self.guards.holds(Guard::PingDroppedInGap) {
             self.uncounted = None;
         }
@@ -364,16 +365,17 @@ impl Endpoint {
         if let Some(sequence_id) = self.inbox.take_ack(now) {
             return Some(self.protocol.to_bytes(&HubMessage::Ack(Ack { sequence_id })));
         }
-        if self.over && matches!(self.close, Close::Queued(_)) {
+        let overtakes = self.over && self.guards.holds(Guard::CloseOfOverflowFirst);
+        if matches!(self.close, Close::Queued(_)) && (overtakes || !self.guards.holds(Guard::CloseInOrder)) {
             return self.take_close();
         }
         if let Some((_, framed)) = self.uncounted.take_if(|(behind, _)| *behind < self.outbox.cursor()) {
             return Some(framed);
         }
-        if self.gate.is_some_and(|gate| gate > now) {
+        let ends = self.guards.holds(Guard::FirstMessageWaitEnds);
+        if self.gate.is_some_and(|gate| gate > now || !ends) {
             return None;
         }
-        self.gate = None;
         self.outbox.next_write().or_else(|| self.take_close())
     }
 
@@ -394,7 +396,7 @@ impl Endpoint {
             return None;
         }
         self.inbox.timer(now);
-        self.gate.take_if(|gate| *gate <= now);
+        self.gate.take_if(|gate| *gate <= now && self.guards.holds(Guard::FirstMessageWaitEnds));
         if self.window_end().is_some_and(|end| end <= now) {
             self.end();
             return Some(Timed::WindowOver);

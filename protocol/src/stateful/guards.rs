@@ -16,8 +16,6 @@
 pub enum Guard {
     /// An Ack beyond what was written changes nothing (signalr-wire §12.9).
     AckBeyondWritten,
-    /// An Ack lower than an earlier one changes nothing (signalr-wire §12.9).
-    AckLowered,
     /// Repeated messages stay until a number beyond the repetition is acknowledged (rule I2, sender).
     RepetitionKept,
     /// Messages that were repeated do not count as unacknowledged: a peer that does not repeat a lost Ack (.NET)
@@ -31,6 +29,8 @@ pub enum Guard {
     RepeatsFromOldest,
     /// Counted messages wait for the peer's first message (rule I3).
     FirstMessageWait,
+    /// … but a second at most: not every client pings (rule I3).
+    FirstMessageWaitEnds,
     /// A message behind too many unacknowledged bytes waits (signalr-wire §12.5).
     UnacknowledgedLimit,
     /// A message behind too many kept bytes waits.
@@ -43,6 +43,10 @@ pub enum Guard {
     PingDroppedInGap,
     /// Ack and Sequence of the other side are not passed on: they would be taken for ours.
     ForeignAckDropped,
+    /// A Close follows all that was sent.
+    CloseInOrder,
+    /// The Close of an overflow goes past what is buffered (signalr-wire §12.9).
+    CloseOfOverflowFirst,
     /// After Close or an end nothing resumes (signalr-wire §12.9).
     EndIsForGood,
     /// The peer's Sequence is at most `max(next, latest + 1)` (rule I2, receiver): not unbounded.
@@ -69,26 +73,30 @@ pub enum Guard {
     Window,
     /// The other side is kept alive in the gap (rule I4).
     PingInGap,
+    /// … but not for a peer that never did so itself (rule I4).
+    PingInGapIfPinged,
 }
 
 #[cfg(any(test, feature = "mutants"))]
 impl Guard {
     /// Every guard.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::AckBeyondWritten,
-        Self::AckLowered,
         Self::RepetitionKept,
         Self::RoomBehindRepetition,
         Self::HeldAsStubs,
         Self::SequenceFirst,
         Self::RepeatsFromOldest,
         Self::FirstMessageWait,
+        Self::FirstMessageWaitEnds,
         Self::UnacknowledgedLimit,
         Self::HeldLimit,
         Self::OverflowTold,
         Self::PingUncounted,
         Self::PingDroppedInGap,
         Self::ForeignAckDropped,
+        Self::CloseInOrder,
+        Self::CloseOfOverflowFirst,
         Self::EndIsForGood,
         Self::SequenceBounded,
         Self::SequenceBeyondNext,
@@ -102,6 +110,7 @@ impl Guard {
         Self::ResumeRate,
         Self::Window,
         Self::PingInGap,
+        Self::PingInGapIfPinged,
     ];
 }
 

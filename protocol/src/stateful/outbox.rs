@@ -124,8 +124,7 @@ impl Outbox {
     pub(super) fn acknowledge(&mut self, number: i64, guards: Guards) -> bool {
         let Ok(number) = u64::try_from(number) else { return false };
         let known = if guards.holds(Guard::AckBeyondWritten) { self.written } else { u64::MAX };
-        let lowered = number < self.acknowledged && guards.holds(Guard::AckLowered);
-        if number == 0 || number > known || lowered {
+        if number <= self.acknowledged || number > known {
             return false;
         }
         self.forget_fresh(number);
@@ -217,7 +216,7 @@ impl Outbox {
 }
 
 /// A counted message without effect: the end of an invocation that nobody made.
-const fn stub(protocol: HubProtocol) -> &'static [u8] {
+pub(super) const fn stub(protocol: HubProtocol) -> &'static [u8] {
     match protocol {
         HubProtocol::Json => b"{\"type\":3,\"invocationId\":\"-\"}\x1e",
         HubProtocol::MessagePack => b"\x06\x94\x03\x80\xa1-\x02",
