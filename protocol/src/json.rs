@@ -8,6 +8,7 @@
 //! Divergence, on purpose: characters that are merely unassigned in Unicode are written literally.
 
 mod escape;
+mod plain;
 mod reader;
 pub(crate) mod scan;
 mod writer;
@@ -16,7 +17,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::message::{HubMessage, Incoming};
 
+pub(crate) use escape::write_lossy;
 pub use escape::write_string;
+pub(crate) use reader::read_with;
 
 /// Why a record is not a hub message. The text is the reference's (signalr-wire §8.4).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

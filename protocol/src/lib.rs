@@ -10,6 +10,7 @@
 //! * [`websocket`], [`sse`] — the frames of these transports, as pure codecs.
 //! * [`session`] — handshake, keep-alive, time-outs and close of one connection, in virtual time.
 //! * [`stateful`] — what lets a connection outlive its sockets: numbers, Acks, repetition.
+//! * [`transcode`] — messages of one hub protocol to the other.
 //! * [`limits`] — the bound of every buffer; [`secret`] — text that never shows in logs.
 //!
 //! Invariant (architecture A1): nothing here does I/O, reads a clock, draws random numbers or spawns. State
@@ -30,6 +31,7 @@ pub mod secret;
 pub mod session;
 pub mod sse;
 pub mod stateful;
+pub mod transcode;
 pub mod transport;
 pub mod websocket;
 

@@ -13,6 +13,8 @@ mod writer;
 
 use bytes::{Bytes, BytesMut};
 
+pub(crate) use self::reader::read_with;
+
 use crate::message::{HubMessage, Incoming};
 
 /// Why a body is not a hub message. The text is the reference's (signalr-wire §9.5).

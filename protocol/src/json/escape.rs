@@ -2,6 +2,8 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::plain::literal_len;
+
 /// Appends `text` as a JSON string with its quotes, escaped as by the reference: short forms, upper-case hex, every
 /// character above U+FFFF as two escapes, most others literally.
 pub fn write_string(text: &str, out: &mut BytesMut) {
@@ -15,6 +17,18 @@ pub fn write_string(text: &str, out: &mut BytesMut) {
     }
     out.put_slice(rest.as_bytes());
     out.put_u8(b'"');
+}
+
+/// Appends `text`, which need not be UTF-8, as [`write_string`] does; what is no UTF-8 becomes U+FFFD.
+pub(crate) fn write_lossy(text: &[u8], out: &mut BytesMut) {
+    if literal_len(text) == text.len() {
+        out.reserve(text.len() + 2);
+        out.put_u8(b'"');
+        out.put_slice(text);
+        out.put_u8(b'"');
+        return;
+    }
+    write_string(&String::from_utf8_lossy(text), out);
 }
 
 /// Splits `text` before and behind its first character that must be escaped.
@@ -33,15 +47,7 @@ fn split_at_escape(text: &str) -> Option<(&str, char, &str)> {
 
 /// Position of the first byte that begins a character which may need an escape; always a character boundary.
 fn first_candidate(bytes: &[u8]) -> Option<usize> {
-    // Whole chunks without a branch for each byte: most strings have none at all.
-    let plain = |chunk: &&[u8]| !chunk.iter().fold(false, |any, byte| any | is_candidate(*byte));
-    let skipped = bytes.chunks_exact(16).take_while(plain).count() * 16;
-    let tail = bytes.get(skipped..)?;
-    tail.iter().position(|byte| is_candidate(*byte)).map(|at| skipped + at)
-}
-
-fn is_candidate(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte >= 0x7F)
+    Some(literal_len(bytes)).filter(|len| *len < bytes.len())
 }
 
 fn must_escape(next: char) -> bool {

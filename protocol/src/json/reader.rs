@@ -1,7 +1,5 @@
 //! Reads one record in document order; see the rules of signalr-wire §8.3 and §8.4.
 
-use core::ops::Range;
-
 use bytes::Bytes;
 
 use super::Error;
@@ -27,6 +25,9 @@ impl From<DecodeError> for Error {
     }
 }
 
+/// Moves over a payload inside the envelope.
+pub(crate) type Payload<'p> = dyn FnMut(&mut Scanner<'_>) -> Result<Bytes, SyntaxError> + 'p;
+
 /// All known properties of an envelope, whatever its type; the last one met of each name.
 #[derive(Debug, Default)]
 struct Envelope {
@@ -38,17 +39,23 @@ struct Envelope {
     allow_reconnect: bool,
     sequence_id: Option<i64>,
     stream_ids: Vec<String>,
-    arguments: Option<Range<usize>>,
-    item: Option<Range<usize>>,
-    result: Option<Range<usize>>,
+    arguments: Option<Bytes>,
+    item: Option<Bytes>,
+    result: Option<Bytes>,
 }
 
 pub(super) fn read(body: &Bytes) -> Result<Incoming, Error> {
+    read_with(body, &mut |scanner| Ok(body.slice(scanner.value(1)?)))
+}
+
+/// Reads one record, where `payload` moves behind each payload, which is well-formed JSON if it says so, and gives what
+/// the message is to hold in its place.
+pub(crate) fn read_with(body: &[u8], payload: &mut Payload<'_>) -> Result<Incoming, Error> {
     // Every second message of an idle connection, as everybody writes it.
-    if &body[..] == b"{\"type\":6}" {
+    if body == b"{\"type\":6}" {
         return Ok(Incoming::Message(HubMessage::Ping));
     }
-    Envelope::scan(body)?.into_message(body)
+    Envelope::scan(body, payload)?.into_message()
 }
 
 pub(super) fn split_array(array: &Bytes) -> Result<Vec<Bytes>, Error> {
@@ -63,7 +70,7 @@ pub(super) fn split_array(array: &Bytes) -> Result<Vec<Bytes>, Error> {
 }
 
 impl Envelope {
-    fn scan(body: &[u8]) -> Result<Self, Error> {
+    fn scan(body: &[u8], payload: &mut Payload<'_>) -> Result<Self, Error> {
         let mut scanner = Scanner::new(body);
         let kind = scanner.kind()?;
         if kind != Kind::Object {
@@ -74,13 +81,13 @@ impl Envelope {
         let mut envelope = Self::default();
         let mut first = true;
         while let Some(name) = scanner.next_member(first)? {
-            envelope.member(&name, &mut scanner)?;
+            envelope.member(&name, &mut scanner, payload)?;
             first = false;
         }
         Ok(envelope)
     }
 
-    fn member(&mut self, name: &Text<'_>, scanner: &mut Scanner<'_>) -> Result<(), Error> {
+    fn member(&mut self, name: &Text<'_>, scanner: &mut Scanner<'_>, payload: &mut Payload<'_>) -> Result<(), Error> {
         if name.is("type") {
             self.message_type = Some(integer(scanner, "type", "Int32")?);
         } else if name.is("invocationId") {
@@ -89,11 +96,11 @@ impl Envelope {
             self.target = Some(string(scanner, "target")?);
         } else if name.is("arguments") {
             expect_kind(scanner, Kind::Array, "arguments", "Array")?;
-            self.arguments = Some(scanner.value(1)?);
+            self.arguments = Some(payload(scanner)?);
         } else if name.is("item") {
-            self.item = Some(scanner.value(1)?);
+            self.item = Some(payload(scanner)?);
         } else if name.is("result") {
-            self.result = Some(scanner.value(1)?);
+            self.result = Some(payload(scanner)?);
         } else if name.is("error") {
             self.error = Some(string(scanner, "error")?);
         } else if name.is("allowReconnect") {
@@ -113,14 +120,13 @@ impl Envelope {
         Ok(())
     }
 
-    fn into_message(self, body: &Bytes) -> Result<Incoming, Error> {
+    fn into_message(self) -> Result<Incoming, Error> {
         let message = match self.message_type.ok_or(missing("type"))? {
-            1 => HubMessage::Invocation(self.into_invocation(body)?),
-            2 => HubMessage::StreamItem(self.into_stream_item(body)?),
-            3 => HubMessage::Completion(self.into_completion(body)?),
+            1 => HubMessage::Invocation(self.into_invocation()?),
+            2 => HubMessage::StreamItem(self.into_stream_item()?),
+            3 => HubMessage::Completion(self.into_completion()?),
             4 => {
-                let Invocation { headers, invocation_id, target, arguments, stream_ids } =
-                    self.into_invocation(body)?;
+                let Invocation { headers, invocation_id, target, arguments, stream_ids } = self.into_invocation()?;
                 let invocation_id = invocation_id.unwrap_or_default();
                 HubMessage::StreamInvocation(StreamInvocation { headers, invocation_id, target, arguments, stream_ids })
             }
@@ -137,10 +143,10 @@ impl Envelope {
         Ok(Incoming::Message(message))
     }
 
-    fn into_invocation(self, body: &Bytes) -> Result<Invocation, Error> {
+    fn into_invocation(self) -> Result<Invocation, Error> {
         let target = self.target.ok_or(missing("target"))?;
         let arguments = match self.arguments {
-            Some(bounds) => body.slice(bounds),
+            Some(arguments) => arguments,
             None if target.is_empty() => return Err(missing("target")),
             None => return Err(missing("arguments")),
         };
@@ -153,22 +159,22 @@ impl Envelope {
         })
     }
 
-    fn into_stream_item(self, body: &Bytes) -> Result<StreamItem, Error> {
+    fn into_stream_item(self) -> Result<StreamItem, Error> {
         let invocation_id = self.invocation_id.ok_or(missing("invocationId"))?;
         match self.item {
             Some(_) if invocation_id.is_empty() => Err(Error::EmptyStreamId),
-            Some(bounds) => Ok(StreamItem { headers: self.headers, invocation_id, item: body.slice(bounds) }),
+            Some(item) => Ok(StreamItem { headers: self.headers, invocation_id, item }),
             None if invocation_id.is_empty() => Err(missing("invocationId")),
             None => Err(missing("item")),
         }
     }
 
-    fn into_completion(self, body: &Bytes) -> Result<Completion, Error> {
+    fn into_completion(self) -> Result<Completion, Error> {
         let invocation_id = required_id(self.invocation_id)?;
         let outcome = match (self.error, self.result) {
             (Some(_), Some(_)) => return Err(Error::ErrorAndResult),
             (Some(error), None) => Outcome::Error(error),
-            (None, Some(bounds)) => Outcome::Result(body.slice(bounds)),
+            (None, Some(result)) => Outcome::Result(result),
             (None, None) => Outcome::Void,
         };
         Ok(Completion { headers: self.headers, invocation_id, outcome })

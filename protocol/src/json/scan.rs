@@ -8,6 +8,7 @@
 use core::ops::Range;
 use std::borrow::Cow;
 
+use super::plain::unquoted_len;
 use crate::limits::NESTING_MAX;
 
 /// The text is no JSON, is nested too deep, or stops early.
@@ -90,6 +91,12 @@ impl<'a> Text<'a> {
         if self.escaped { self.decode().is_ok_and(|text| text == expected) } else { self.raw == expected.as_bytes() }
     }
 
+    /// The text as bytes, if it is valid UTF-8 and free of escapes.
+    pub(crate) fn plain(&self) -> Option<&'a [u8]> {
+        let plain = !self.escaped && (self.raw.is_ascii() || core::str::from_utf8(self.raw).is_ok());
+        plain.then_some(self.raw)
+    }
+
     /// The text itself.
     pub(crate) fn decode(&self) -> Result<Cow<'a, str>, DecodeError> {
         let raw = core::str::from_utf8(self.raw).map_err(|_| DecodeError::InvalidUtf8)?;
@@ -98,7 +105,7 @@ impl<'a> Text<'a> {
 }
 
 /// Walks over JSON text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Scanner<'a> {
     input: &'a [u8],
     at: usize,
@@ -121,7 +128,12 @@ impl<'a> Scanner<'a> {
         Err(SyntaxError { at: self.at, expected })
     }
 
+    #[inline]
     pub(crate) fn skip_space(&mut self) {
+        // Nearly everybody writes compact JSON.
+        if self.peek().is_some_and(|next| next > b' ') {
+            return;
+        }
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
@@ -188,15 +200,14 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let mut escaped = false;
         loop {
-            self.at += plain_len(self.input.get(self.at..).unwrap_or_default());
+            self.at += unquoted_len(self.input.get(self.at..).unwrap_or_default());
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => {
                     escaped = true;
                     self.escape()?;
                 }
-                Some(0..=0x1F) | None => return self.error(Expected::Other),
-                Some(_) => self.at += 1,
+                _ => return self.error(Expected::Other),
             }
         }
         let raw = self.input.get(start..self.at).unwrap_or_default();
@@ -226,7 +237,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The same; `may_end` tells whether the input may end behind it.
-    fn number_before_end(&mut self, may_end: bool) -> Result<&'a str, SyntaxError> {
+    pub(crate) fn number_before_end(&mut self, may_end: bool) -> Result<&'a str, SyntaxError> {
         self.skip_space();
         let start = self.at;
         if self.peek() == Some(b'-') {
@@ -259,11 +270,10 @@ impl<'a> Scanner<'a> {
     }
 
     fn digits(&mut self) -> Result<(), SyntaxError> {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
-        }
-        if self.at == start { self.error(Expected::Other) } else { Ok(()) }
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += digits;
+        if digits == 0 { self.error(Expected::Other) } else { Ok(()) }
     }
 
     /// Skips the literal `true`, `false` or `null`.
@@ -350,17 +360,6 @@ impl<'a> Scanner<'a> {
             open.pop();
         }
     }
-}
-
-/// How many bytes at the front, counted in whole blocks, are neither quote nor backslash nor control character. Blocks
-/// are compared at once: long strings pass at several bytes a cycle.
-fn plain_len(bytes: &[u8]) -> usize {
-    const BLOCK: usize = 16;
-    let (blocks, _) = bytes.as_chunks::<BLOCK>();
-    let is_plain = |block: &&[u8; BLOCK]| {
-        !block.iter().fold(false, |found, &byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
-    };
-    BLOCK * blocks.iter().take_while(is_plain).count()
 }
 
 /// The open containers of a value, one bit each.

@@ -16,7 +16,19 @@ use crate::message::{
 };
 
 pub(super) fn read(body: &Bytes) -> Result<Incoming, Error> {
-    let mut reader = Reader { body, cursor: Cursor::new(body) };
+    read_with(body, &mut |cursor| {
+        let start = cursor.position();
+        cursor.skip().map(|()| body.slice(start..cursor.position()))
+    })
+}
+
+/// Moves behind a payload, and gives what the message is to hold in its place; `None`, and no move, when it is cut off or
+/// malformed.
+pub(crate) type Payload<'p> = dyn FnMut(&mut Cursor<'_>) -> Option<Bytes> + 'p;
+
+/// Reads one body, where `payload` reads the payloads.
+pub(crate) fn read_with(body: &Bytes, payload: &mut Payload<'_>) -> Result<Incoming, Error> {
+    let mut reader = Reader { body, cursor: Cursor::new(body), payload };
     let items = reader.array_len()?;
     let message = match reader.i32("messageType")? {
         1 => HubMessage::Invocation(reader.invocation(items)?),
@@ -62,12 +74,13 @@ pub(super) fn split_array(array: &Bytes) -> Result<Vec<Bytes>, Error> {
 }
 
 /// A body and how far it was read.
-struct Reader<'a> {
+struct Reader<'a, 'p> {
     body: &'a Bytes,
     cursor: Cursor<'a>,
+    payload: &'a mut Payload<'p>,
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
     fn invocation(&mut self, items: u32) -> Result<Invocation, Error> {
         let headers = self.headers()?;
         let invocation_id = self.string("invocationId")?.filter(|id| !id.is_empty());
@@ -113,10 +126,7 @@ impl Reader<'_> {
     /// The next value; when it is cut off or malformed, all that is left, without moving.
     fn payload_or_rest(&mut self) -> Bytes {
         let start = self.cursor.position();
-        match self.cursor.skip() {
-            Some(()) => self.body.slice(start..self.cursor.position()),
-            None => self.body.slice(start..),
-        }
+        (self.payload)(&mut self.cursor).unwrap_or_else(|| self.body.slice(start..))
     }
 
     fn array_len(&mut self) -> Result<u32, Error> {

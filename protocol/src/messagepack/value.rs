@@ -71,13 +71,19 @@ pub fn write_f64(value: f64, out: &mut BytesMut) {
 
 /// Appends a string.
 pub fn write_str(text: &str, out: &mut BytesMut) {
+    write_str_bytes(text.as_bytes(), out);
+}
+
+/// Appends a string that is known to be UTF-8.
+pub(crate) fn write_str_bytes(text: &[u8], out: &mut BytesMut) {
     let len = declared(text.len());
+    out.reserve(text.len() + 5);
     match len {
         0..=31 => out.put_u8(0xA0 | low_byte(len)),
         32..=0xFF => out.put_slice(&[0xD9, low_byte(len)]),
         _ => put_long(0xDA, len, out),
     }
-    out.put_slice(text.as_bytes());
+    out.put_slice(text);
 }
 
 /// Appends binary data.

@@ -14,7 +14,7 @@ use crate::strategy;
 const PROTOCOLS: [HubProtocol; 2] = [HubProtocol::Json, HubProtocol::MessagePack];
 
 /// Bytes that are nearly messages: random, or a good stream with a few bytes changed.
-fn nearly() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn nearly() -> impl Strategy<Value = Vec<u8>> {
     let spoiled =
         (strategy::stream(), vec((any::<usize>(), any::<u8>()), 1..4)).prop_map(|((protocol, messages), changes)| {
             let mut out = BytesMut::new();

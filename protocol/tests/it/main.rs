@@ -12,6 +12,7 @@ mod recorded;
 mod session;
 mod splits;
 mod strategy;
+mod transcode;
 mod values;
 
 /// Bytes out of hexadecimal digits.
