@@ -364,14 +364,14 @@ fn read(
         HubProtocol::MessagePack => Ok(crate::messagepack::read_with(body, &mut |cursor| {
             let start = cursor.clone();
             let left = body.len().saturating_sub(cursor.position());
-            let mut out = BytesMut::with_capacity(left + left / 2);
+            let mut out = Vec::with_capacity(left + left / 2);
             if let Err(error) = to_json::next_value(cursor, DEPTH, None, rules, bytes_max, &mut out) {
                 *failure = Some(error);
                 *cursor = start;
                 cursor.skip()?;
                 return Some(Bytes::from_static(FAILED));
             }
-            Some(out.freeze())
+            Some(out.into())
         })?),
     }
 }
@@ -381,14 +381,17 @@ const FAILED: &[u8] = &[0xC1];
 
 /// Whether the payload that the message holds is not transcoded: of several in one JSON object, the last counts.
 fn has_failed(from: HubProtocol, message: &HubMessage) -> bool {
-    let payload = match message {
-        HubMessage::Invocation(call) => &call.arguments,
-        HubMessage::StreamInvocation(call) => &call.arguments,
-        HubMessage::StreamItem(item) => &item.item,
-        HubMessage::Completion(Completion { outcome: Outcome::Result(result), .. }) => result,
-        _ => return false,
-    };
-    from == HubProtocol::MessagePack || payload == FAILED
+    payload_of(message).is_some_and(|payload| from == HubProtocol::MessagePack || payload == FAILED)
+}
+
+const fn payload_of(message: &HubMessage) -> Option<&Bytes> {
+    match message {
+        HubMessage::Invocation(call) => Some(&call.arguments),
+        HubMessage::StreamInvocation(call) => Some(&call.arguments),
+        HubMessage::StreamItem(item) => Some(&item.item),
+        HubMessage::Completion(Completion { outcome: Outcome::Result(result), .. }) => Some(result),
+        _ => None,
+    }
 }
 
 fn payload(
@@ -398,18 +401,18 @@ fn payload(
     rules: &Rules,
     bytes_max: usize,
 ) -> Result<Bytes, Error> {
-    let mut out;
     match from {
         HubProtocol::Json => {
-            out = BytesMut::with_capacity(raw.len());
+            let mut out = BytesMut::with_capacity(raw.len());
             to_messagepack::value(raw, DEPTH, place, rules, bytes_max, &mut out)?;
+            Ok(out.freeze())
         }
         HubProtocol::MessagePack => {
-            out = BytesMut::with_capacity(raw.len() + raw.len() / 2);
+            let mut out = Vec::with_capacity(raw.len() + raw.len() / 2);
             to_json::value(raw, DEPTH, place, rules, bytes_max, &mut out)?;
+            Ok(out.into())
         }
     }
-    Ok(out.freeze())
 }
 
 /// Refuses what only one of the protocols allows.
@@ -439,8 +442,11 @@ fn headers_for(receiver: HubProtocol, headers: &mut Headers) {
     }
 }
 
+/// Room for what surrounds a payload, usually.
+const ENVELOPE_BYTES: usize = 112;
+
 fn write(to: HubProtocol, receiver: Receiver, message: &HubMessage) -> Bytes {
-    let mut out = BytesMut::new();
+    let mut out = BytesMut::with_capacity(ENVELOPE_BYTES + payload_of(message).map_or(0, Bytes::len));
     to.write(message, &mut out);
     // To a hub the empty error is a failure, which the form without error would hide (signalr-wire §8.3).
     if let (HubProtocol::Json, Receiver::Hub, HubMessage::Completion(completion)) = (to, receiver, message)

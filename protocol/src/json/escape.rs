@@ -1,13 +1,12 @@
 //! Escaping of strings as the reference does it (signalr-wire §8.9).
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use super::plain::literal_len;
 
 /// Appends `text` as a JSON string with its quotes, escaped as by the reference: short forms, upper-case hex, every
 /// character above U+FFFF as two escapes, most others literally.
-pub fn write_string(text: &str, out: &mut BytesMut) {
-    out.reserve(text.len() + 2);
+pub fn write_string<B: BufMut>(text: &str, out: &mut B) {
     out.put_u8(b'"');
     let mut rest = text;
     while let Some((plain, next, behind)) = split_at_escape(rest) {
@@ -20,12 +19,11 @@ pub fn write_string(text: &str, out: &mut BytesMut) {
 }
 
 /// Appends `text`, which need not be UTF-8, as [`write_string`] does; what is no UTF-8 becomes U+FFFD.
-pub(crate) fn write_lossy(text: &[u8], out: &mut BytesMut) {
+pub(crate) fn write_lossy(text: &[u8], out: &mut Vec<u8>) {
     if literal_len(text) == text.len() {
-        out.reserve(text.len() + 2);
-        out.put_u8(b'"');
-        out.put_slice(text);
-        out.put_u8(b'"');
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
         return;
     }
     write_string(&String::from_utf8_lossy(text), out);
@@ -62,7 +60,7 @@ fn must_escape(next: char) -> bool {
     }
 }
 
-fn escape(next: char, out: &mut BytesMut) {
+fn escape<B: BufMut>(next: char, out: &mut B) {
     let short = match next {
         '\u{8}' => b'b',
         '\t' => b't',
@@ -82,7 +80,7 @@ fn escape(next: char, out: &mut BytesMut) {
     out.put_slice(&[b'\\', short]);
 }
 
-fn unicode_escape(unit: u16, out: &mut BytesMut) {
+fn unicode_escape<B: BufMut>(unit: u16, out: &mut B) {
     out.put_slice(b"\\u");
     for shift in [12, 8, 4, 0] {
         let digit = u8::try_from((unit >> shift) & 0xF).unwrap_or_default();
@@ -92,6 +90,8 @@ fn unicode_escape(unit: u16, out: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     fn escaped(text: &str) -> String {

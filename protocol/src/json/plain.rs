@@ -4,9 +4,11 @@
 //! wider blocks are compared, so that long strings pass at several bytes a cycle.
 
 const WORD: usize = 8;
+const HALF: usize = WORD / 2;
 const BLOCK: usize = 32;
 const ONES: u64 = u64::from_ne_bytes([0x01; WORD]);
 const HIGH: u64 = u64::from_ne_bytes([0x80; WORD]);
+const UPPER_LETTERS: u64 = (ONES * b'a' as u64) << (8 * HALF);
 
 /// How many bytes at the front are neither quote nor backslash nor control character.
 pub(super) fn unquoted_len(bytes: &[u8]) -> usize {
@@ -45,6 +47,15 @@ fn len(bytes: &[u8], in_word: impl Fn(u64) -> u64, is: impl Fn(u8) -> bool) -> u
             }
         }
     }
+    if let Some((half, behind)) = rest.split_first_chunk::<HALF>() {
+        // The upper half is filled with letters.
+        let found = in_word(u64::from(u32::from_le_bytes(*half)) | UPPER_LETTERS);
+        if found != 0 {
+            return len + usize::try_from(found.trailing_zeros() / 8).unwrap_or(0);
+        }
+        len += HALF;
+        rest = behind;
+    }
     len + rest.iter().position(|&byte| is(byte)).unwrap_or(rest.len())
 }
 
@@ -64,16 +75,18 @@ mod tests {
 
     #[test]
     fn every_byte_is_judged_at_every_place() {
+        // Words, blocks, half a word and single bytes.
+        const LEN: usize = 103;
         for byte in 0..=u8::MAX {
-            for at in 0..100 {
-                let mut text = [b'a'; 100];
+            for at in 0..LEN {
+                let mut text = [b'a'; LEN];
                 text[at] = byte;
-                if at + 1 < 100 {
+                if at + 1 < LEN {
                     // What stands behind does not matter.
                     text[at + 1] = 0;
                 }
                 let quoted = byte < 0x20 || byte == b'"' || byte == b'\\';
-                let end = if at + 1 < 100 { at + 1 } else { 100 };
+                let end = if at + 1 < LEN { at + 1 } else { LEN };
                 assert_eq!(unquoted_len(&text), if quoted { at } else { end }, "{byte} at {at}");
                 let special = quoted || byte >= 0x7F;
                 assert_eq!(literal_len(&text), if special { at } else { end }, "{byte} at {at}");

@@ -12,7 +12,8 @@ pub(super) fn write(message: &HubMessage, out: &mut BytesMut) {
         return;
     }
     out.put_slice(b"{\"type\":");
-    integer(i64::from(message.message_type()), out);
+    // Types have one digit.
+    out.put_u8(b'0' + u8::try_from(message.message_type()).unwrap_or_default());
     match message {
         HubMessage::Invocation(call) => {
             headers(&call.headers, out);

@@ -227,7 +227,9 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    fn read_head(&mut self) -> Option<Head> {
+    /// As [`Cursor::head`], but moves anywhere when there is none.
+    #[inline]
+    pub(crate) fn read_head(&mut self) -> Option<Head> {
         let code = self.u8()?;
         Some(match code {
             0x00..=0x7F => Head::Uint(u64::from(code)),

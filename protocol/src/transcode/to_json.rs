@@ -3,8 +3,6 @@
 //! Invariant: one loop with a stack of at most [`NESTING_MAX`] entries; a declared length is only counted down, and
 //! ends with the input at the latest; every text goes through the escaping of [`crate::json::write_string`].
 
-use bytes::{BufMut, BytesMut};
-
 use super::hints::{Hint, Place};
 use super::time::{self, Timestamp};
 use super::{Error, PropertyNames, Rules};
@@ -45,7 +43,7 @@ pub(super) fn value(
     place: Option<&Place>,
     rules: &Rules,
     bytes_max: usize,
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let mut cursor = Cursor::new(encoded);
     next_value(&mut cursor, depth, place, rules, bytes_max, out)?;
@@ -59,14 +57,14 @@ pub(super) fn next_value<'a>(
     place: Option<&'a Place>,
     rules: &'a Rules,
     bytes_max: usize,
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let mut walk = Walk { cursor, stack: Vec::new(), rules, out };
     let mut place = place;
     loop {
-        let head = walk.cursor.head().ok_or(Error::Malformed)?;
+        let head = walk.cursor.read_head().ok_or(Error::Malformed)?;
         match (head, place.and_then(|place| place.hint.as_ref())) {
-            (Head::Nil, _) => walk.out.put_slice(b"null"),
+            (Head::Nil, _) => walk.out.extend_from_slice(b"null"),
             (Head::Array(2), Some(hint @ Hint::DateOffset)) => {
                 walk.date_offset().ok_or(Error::Hint { hint: hint.name() })?;
             }
@@ -88,7 +86,7 @@ struct Walk<'a, 'i, 'o> {
     cursor: &'o mut Cursor<'i>,
     stack: Vec<Open<'a>>,
     rules: &'a Rules,
-    out: &'o mut BytesMut,
+    out: &'o mut Vec<u8>,
 }
 
 impl<'a> Walk<'a, '_, '_> {
@@ -104,7 +102,7 @@ impl<'a> Walk<'a, '_, '_> {
             (_, Some(hint)) => return Err(Error::Hint { hint: hint.name() }),
             (_, None) => return Err(Error::Malformed),
         };
-        self.out.put_u8(if matches!(shape, Shape::Array) { b'[' } else { b'{' });
+        self.out.push(if matches!(shape, Shape::Array) { b'[' } else { b'{' });
         self.stack.push(Open { len, begun: 0, written: 0, shape, place });
         Ok(())
     }
@@ -114,7 +112,7 @@ impl<'a> Walk<'a, '_, '_> {
         loop {
             let Some(top) = self.stack.last_mut() else { return Ok(None) };
             if top.begun == top.len {
-                self.out.put_u8(if matches!(top.shape, Shape::Array) { b']' } else { b'}' });
+                self.out.push(if matches!(top.shape, Shape::Array) { b']' } else { b'}' });
                 self.stack.pop();
                 continue;
             }
@@ -130,7 +128,7 @@ impl<'a> Walk<'a, '_, '_> {
                 }
                 comma(&mut top.written, self.out);
                 write_string(name, self.out);
-                self.out.put_u8(b':');
+                self.out.push(b':');
                 return Ok(Some(top.place.and_then(|place| place.member(name))));
             }
             comma(&mut top.written, self.out);
@@ -146,18 +144,18 @@ impl<'a> Walk<'a, '_, '_> {
     /// Writes a key and its colon; gives the place of its value.
     fn key(&mut self, is_member: bool, place: Option<&'a Place>) -> Result<Option<&'a Place>, Error> {
         let digits;
-        let name = match self.cursor.head().ok_or(Error::Malformed)? {
+        let name = match self.cursor.read_head().ok_or(Error::Malformed)? {
             Head::Str(len) => {
                 let bytes = self.cursor.bytes(len).ok_or(Error::Malformed)?;
                 if is_member && place.is_none() && self.rules.property_names == PropertyNames::Keep {
                     write_lossy(bytes, self.out);
-                    self.out.put_u8(b':');
+                    self.out.push(b':');
                     return Ok(None);
                 }
                 let name = String::from_utf8_lossy(bytes);
                 if is_member {
                     write_string(&self.rules.property_names.in_json(&name), self.out);
-                    self.out.put_u8(b':');
+                    self.out.push(b':');
                     return Ok(place.and_then(|place| place.member(&name)));
                 }
                 name
@@ -173,13 +171,13 @@ impl<'a> Walk<'a, '_, '_> {
             _ => return Err(Error::Key),
         };
         write_string(&name, self.out);
-        self.out.put_u8(b':');
+        self.out.push(b':');
         Ok(place.and_then(|place| place.member(&name)))
     }
 
     fn scalar(&mut self, head: Head) -> Result<(), Error> {
         match head {
-            Head::Bool(value) => self.out.put_slice(if value { b"true" } else { b"false" }),
+            Head::Bool(value) => self.out.extend_from_slice(if value { b"true" } else { b"false" }),
             Head::Uint(value) => print(&value, self.out),
             Head::Int(value) => print(&value, self.out),
             Head::F32(value) if value.is_finite() => print(&value, self.out),
@@ -217,8 +215,8 @@ impl<'a> Walk<'a, '_, '_> {
             (Head::F32(_) | Head::F64(_), Hint::Float) => match head {
                 Head::F32(value) if value.is_finite() => print(&value, self.out),
                 Head::F64(value) if value.is_finite() => print(&value, self.out),
-                Head::F32(value) => self.out.put_slice(named_float(value.into())),
-                Head::F64(value) => self.out.put_slice(named_float(value)),
+                Head::F32(value) => self.out.extend_from_slice(named_float(value.into())),
+                Head::F64(value) => self.out.extend_from_slice(named_float(value)),
                 _ => return Ok(None),
             },
             _ => return Ok(None),
@@ -238,16 +236,16 @@ impl<'a> Walk<'a, '_, '_> {
     }
 
     fn put_date(&mut self, text: &str, suffix: &str) {
-        self.out.put_u8(b'"');
-        self.out.put_slice(text.as_bytes());
-        self.out.put_slice(suffix.as_bytes());
-        self.out.put_u8(b'"');
+        self.out.push(b'"');
+        self.out.extend_from_slice(text.as_bytes());
+        self.out.extend_from_slice(suffix.as_bytes());
+        self.out.push(b'"');
     }
 }
 
-fn hinted_text(text: &str, hint: &Hint, out: &mut BytesMut) -> Option<()> {
+fn hinted_text(text: &str, hint: &Hint, out: &mut Vec<u8>) -> Option<()> {
     match hint {
-        Hint::Decimal if is_decimal(text) => out.put_slice(text.as_bytes()),
+        Hint::Decimal if is_decimal(text) => out.extend_from_slice(text.as_bytes()),
         Hint::Enum(names) => print(&enum_number(text, names)?, out),
         Hint::Flags(names) => {
             let mut number = 0i64;
@@ -261,7 +259,7 @@ fn hinted_text(text: &str, hint: &Hint, out: &mut BytesMut) -> Option<()> {
     Some(())
 }
 
-fn hinted_integer(number: i64, hint: &Hint, out: &mut BytesMut) -> Option<()> {
+fn hinted_integer(number: i64, hint: &Hint, out: &mut Vec<u8>) -> Option<()> {
     let text = match hint {
         Hint::Enum(_) | Hint::Flags(_) | Hint::Float => {
             print(&number, out);
@@ -312,28 +310,28 @@ fn named_float(value: f64) -> &'static [u8] {
     }
 }
 
-fn base64(data: &[u8], out: &mut BytesMut) {
+fn base64(data: &[u8], out: &mut Vec<u8>) {
     use base64::Engine as _;
     let mut text = [0; 1024];
-    out.put_u8(b'"');
+    out.push(b'"');
     // Blocks of a multiple of three bytes: padding comes at the very end only.
     for block in data.chunks(768) {
         if let Ok(len) = base64::engine::general_purpose::STANDARD.encode_slice(block, &mut text) {
-            out.put_slice(text.get(..len).unwrap_or_default());
+            out.extend_from_slice(text.get(..len).unwrap_or_default());
         }
     }
-    out.put_u8(b'"');
+    out.push(b'"');
 }
 
 /// Writes the shortest text of a number.
-fn print<T: serde::Serialize>(number: &T, out: &mut BytesMut) {
+fn print<T: serde::Serialize>(number: &T, out: &mut Vec<u8>) {
     // Writing a finite number to memory cannot fail.
-    let _infallible = serde_json::to_writer(out.writer(), number);
+    let _infallible = serde_json::to_writer(out, number);
 }
 
-fn comma(written: &mut u32, out: &mut BytesMut) {
+fn comma(written: &mut u32, out: &mut Vec<u8>) {
     if *written > 0 {
-        out.put_u8(b',');
+        out.push(b',');
     }
     *written += 1;
 }
