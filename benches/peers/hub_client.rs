@@ -17,6 +17,10 @@ use crate::wire::{self, FrameTooLong};
 
 const RECORD_SEPARATOR: u8 = 0x1e;
 const PING_MESSAGE: &[u8] = b"{\"type\":6}\x1e";
+const HANDSHAKE_RESPONSE: &[u8] = b"{}\x1e";
+const ACK_START: &[u8] = b"{\"type\":8,";
+/// Messages between two Acks: what comes in about a second, the pace of official clients.
+const ACK_EVERY: u64 = 64;
 const WEB_SOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const WEB_SOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -30,6 +34,8 @@ pub(crate) enum Error {
     Status { step: &'static str, status: Option<u16> },
     #[error("the negotiate answer names no connection token")]
     NoToken,
+    #[error("stateful reconnect is not granted")]
+    NotStateful,
     #[error("the upgrade's accept key is wrong")]
     AcceptKey,
     #[error("expected {expected:?}, got {got:?}")]
@@ -50,6 +56,8 @@ pub(crate) enum Error {
 #[serde(rename_all = "camelCase")]
 struct Negotiated {
     connection_token: Option<String>,
+    #[serde(default)]
+    use_stateful_reconnect: bool,
 }
 
 /// A connected client after its handshake.
@@ -61,17 +69,27 @@ pub(crate) struct HubClient {
     text_read: usize,
     outbox: Vec<u8>,
     mask: u32,
+    /// Messages received with stateful reconnect; `None` without it.
+    received: Option<u64>,
 }
 
 impl HubClient {
     /// Negotiates, upgrades and shakes hands with the hub at `path`, within [`PATIENCE`].
-    pub(crate) async fn connect(address: SocketAddr, path: &str) -> Result<Self, Error> {
+    /// With `stateful` it asks for stateful reconnect and acknowledges what it receives.
+    pub(crate) async fn connect(address: SocketAddr, path: &str, stateful: bool) -> Result<Self, Error> {
         tokio::time::timeout(PATIENCE, async {
-            let token = negotiate(address, path).await?;
+            let token = negotiate(address, path, stateful).await?;
             let mut client = Self::upgrade(address, path, &token).await?;
-            client.queue(b"{\"protocol\":\"json\",\"version\":1}\x1e");
+            client.received = stateful.then_some(0);
+            let version = if stateful { 2 } else { 1 };
+            client.queue(format!("{{\"protocol\":\"json\",\"version\":{version}}}\x1e").as_bytes());
             client.flush().await?;
-            client.expect(b"{}\x1e").await?;
+            client.expect(HANDSHAKE_RESPONSE).await?;
+            if stateful {
+                // Nothing is counted before a client's first word.
+                client.queue_ping();
+                client.flush().await?;
+            }
             Ok(client)
         })
         .await
@@ -95,7 +113,7 @@ impl HubClient {
             return Err(Error::AcceptKey);
         }
         let mask = 0x9e37_79b9;
-        Ok(Self { stream, inbox, text: Vec::new(), text_read: 0, outbox: Vec::new(), mask })
+        Ok(Self { stream, inbox, text: Vec::new(), text_read: 0, outbox: Vec::new(), mask, received: None })
     }
 
     /// Puts one message into a masked text frame of its own; [`Self::flush`] sends it.
@@ -153,7 +171,8 @@ impl HubClient {
                 }
             };
             let record = unread.get(..record_bytes).unwrap_or_default();
-            if !found && record != PING_MESSAGE {
+            let acknowledges = self.received.is_some() && record.starts_with(ACK_START);
+            if !found && record != PING_MESSAGE && !acknowledges {
                 return Err(Error::Unexpected { expected: excerpt(expected), got: excerpt(record) });
             }
             self.text_read += record_bytes;
@@ -162,8 +181,22 @@ impl HubClient {
                 self.text_read = 0;
             }
             if found {
+                self.acknowledge(expected);
                 return Ok(true);
             }
+        }
+    }
+
+    /// Counts a message that came, and queues an Ack behind so many.
+    fn acknowledge(&mut self, message: &[u8]) {
+        let Some(received) = &mut self.received else { return };
+        if message == PING_MESSAGE || message == HANDSHAKE_RESPONSE {
+            return;
+        }
+        *received += 1;
+        if received.is_multiple_of(ACK_EVERY) {
+            let ack = format!("{{\"type\":8,\"sequenceId\":{received}}}\x1e");
+            self.queue(ack.as_bytes());
         }
     }
 
@@ -224,10 +257,11 @@ async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Negotiates on a connection of its own, as a new client does, and yields the connection token.
-async fn negotiate(address: SocketAddr, path: &str) -> Result<String, Error> {
+async fn negotiate(address: SocketAddr, path: &str, stateful: bool) -> Result<String, Error> {
     let mut stream = connect_to(address).await?;
+    let wish = if stateful { "&useStatefulReconnect=true" } else { "" };
     let request = format!(
-        "POST {path}/negotiate?negotiateVersion=1 HTTP/1.1\r\nHost: {address}\r\n\
+        "POST {path}/negotiate?negotiateVersion=1{wish} HTTP/1.1\r\nHost: {address}\r\n\
          Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 0\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
@@ -238,6 +272,9 @@ async fn negotiate(address: SocketAddr, path: &str) -> Result<String, Error> {
     }
     let body = http::read_body(&head, &mut stream, &mut inbox).await?;
     let negotiated: Negotiated = serde_json::from_slice(&body).map_err(|_| Error::NoToken)?;
+    if stateful && !negotiated.use_stateful_reconnect {
+        return Err(Error::NotStateful);
+    }
     negotiated.connection_token.ok_or(Error::NoToken)
 }
 
@@ -270,7 +307,7 @@ mod tests {
         let listener = crate::bare_hub::listen().await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(crate::bare_hub::serve(listener));
-        HubClient::connect(address, "/contract").await.unwrap()
+        HubClient::connect(address, "/contract", false).await.unwrap()
     }
 
     #[tokio::test]

@@ -28,6 +28,8 @@ pub(crate) struct Target {
     pub(crate) kind: HubKind,
     /// The hub's path.
     pub(crate) path: &'static str,
+    /// Whether clients ask for stateful reconnect.
+    pub(crate) stateful: bool,
 }
 
 /// How long a load warms up and how long it is measured.

@@ -46,13 +46,16 @@ pub(crate) enum Peer {
     /// hubgate with one worker thread.
     #[value(name = "hubgate-1")]
     HubgateOne,
+    /// The same with clients that use stateful reconnect, which it terminates.
+    #[value(name = "hubgate-1-stateful")]
+    HubgateOneStateful,
     /// hubgate as it starts by default.
     Hubgate,
 }
 
 impl Peer {
     /// All peers in the order of the tables.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Direct,
         Self::TcpCopy,
         Self::Nginx,
@@ -60,6 +63,7 @@ impl Peer {
         Self::Haproxy,
         Self::Yarp,
         Self::HubgateOne,
+        Self::HubgateOneStateful,
         Self::Hubgate,
     ];
 
@@ -73,13 +77,19 @@ impl Peer {
             Self::Haproxy => "HAProxy",
             Self::Yarp => "YARP, default threads",
             Self::HubgateOne => "hubgate, 1 thread",
+            Self::HubgateOneStateful => "hubgate, 1 thread, stateful reconnect",
             Self::Hubgate => "hubgate, default",
         }
     }
 
     /// Whether this is the product itself.
     pub(crate) fn is_hubgate(self) -> bool {
-        matches!(self, Self::HubgateOne | Self::Hubgate)
+        matches!(self, Self::HubgateOne | Self::HubgateOneStateful | Self::Hubgate)
+    }
+
+    /// Whether its clients use stateful reconnect.
+    pub(crate) fn is_stateful(self) -> bool {
+        self == Self::HubgateOneStateful
     }
 }
 
@@ -159,11 +169,11 @@ pub(crate) fn start(peer: Peer, hub: SocketAddr, places: &Places, tag: &str) -> 
             command.arg(app).args(["--urls", &format!("http://{address}"), "--to", &format!("http://{hub}")]);
             start_command(command, address, places, &name)
         }
-        Peer::HubgateOne | Peer::Hubgate => {
+        Peer::HubgateOne | Peer::HubgateOneStateful | Peer::Hubgate => {
             let address = free_address(&name)?;
             let mut command = Command::new(&places.hubgate);
             command.args(["serve", "--listen", &address.to_string(), "--backend", &format!("http://{hub}")]);
-            if peer == Peer::HubgateOne {
+            if peer != Peer::Hubgate {
                 command.args(["--threads", "1"]);
             }
             command.args(&places.hubgate_args);

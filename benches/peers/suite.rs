@@ -84,7 +84,9 @@ pub(crate) async fn run(case: Case, plan: &Plan, places: &Places) -> Result<Vec<
     } else {
         peer::start_bare_hub("load")?
     };
-    let running = start_all(plan, &hub, places);
+    let mut running = start_all(plan, &hub, places);
+    // What it costs shows in messages; its connects are the same.
+    running.retain(|(peer, _)| !peer.is_stateful() || matches!(case, Case::A | Case::B));
     let kind = if case.wants_contract_hub() { HubKind::Contract } else { HubKind::Bare };
     let mut tables = Vec::new();
     for (load, mut table) in lines(case, plan) {
@@ -138,7 +140,7 @@ async fn interleave(load: Load, kind: HubKind, plan: &Plan, hub: &Running, runni
         for turn in 0..running.len() {
             let index = (turn + round) % running.len();
             let (Some((peer, process)), Some(row)) = (running.get(index), rows.get_mut(index)) else { continue };
-            let target = Target { address: process.address, kind, path: PATH };
+            let target = Target { address: process.address, kind, path: PATH, stateful: peer.is_stateful() };
             let sample = once(load, target, &format!("{round}-{index}"), plan.timing, &process.probe(hub)).await;
             progress(*peer, round, &sample);
             row.samples.push(sample);
@@ -178,7 +180,8 @@ async fn idle(plan: &Plan, places: &Places) -> Table {
     let mut table = Table::new("e", title, "connection", Bar::Bytes(3000.0));
     let per_peer = plan.idle as u64 + 100;
     let side_by_side = (plan.descriptors_max.saturating_sub(DESCRIPTORS_SPARE) / per_peer).max(1);
-    let proxies: Vec<Peer> = plan.peers.iter().copied().filter(|peer| *peer != Peer::Direct).collect();
+    let proxies: Vec<Peer> =
+        plan.peers.iter().copied().filter(|peer| *peer != Peer::Direct && !peer.is_stateful()).collect();
     for group in proxies.chunks(usize::try_from(side_by_side).unwrap_or(1)) {
         let turn = Rc::new(Semaphore::new(1));
         let tasks: Vec<_> = group
@@ -201,7 +204,7 @@ async fn idle(plan: &Plan, places: &Places) -> Table {
 async fn idle_at(peer: Peer, plan: Plan, places: Places, turn: Rc<Semaphore>) -> Result<Row, peer::Error> {
     let hub = peer::start_bare_hub("idle")?;
     let process = peer::start(peer, hub.address, &places, "idle")?;
-    let target = Target { address: process.address, kind: HubKind::Bare, path: PATH };
+    let target = Target { address: process.address, kind: HubKind::Bare, path: PATH, stateful: peer.is_stateful() };
     let sample = load::idle::run(target, plan.idle, plan.rest, &turn, &process.probe(&hub)).await;
     let grown = sample.after.resident_bytes.saturating_sub(sample.before.resident_bytes);
     let per_connection = grown / (sample.connections.max(1) as u64);
