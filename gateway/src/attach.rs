@@ -72,7 +72,7 @@ async fn dispatch(visit: &Visit, presented: Presented, request: Request<Incoming
     let connects = *request.method() == Method::GET || *request.method() == Method::CONNECT;
     let kind = match *request.method() {
         _ if connects && wants_event_stream(request.headers()) => Some(Kind::EventStream),
-        _ if connects && wants_web_socket(&request) => Some(Kind::WebSocket),
+        _ if connects && wants_web_socket(&request) => Some(Kind::WebSocket).filter(|_| !came_back(entry.as_deref())),
         Method::GET if entry.as_ref().is_none_or(|entry| matches!(*entry.state(), State::Waiting(_))) => {
             Some(Kind::LongPolling)
         }
@@ -87,6 +87,11 @@ async fn dispatch(visit: &Visit, presented: Presented, request: Request<Incoming
     }
     note_connection(&mut response, &connection_id);
     response
+}
+
+/// Whether a connection has had a WebSocket before: what comes now is a resume, which has counters of its own.
+fn came_back(entry: Option<&Entry>) -> bool {
+    entry.is_some_and(|entry| matches!(*entry.state(), State::Stateful(_) | State::Passed(_)))
 }
 
 async fn serve_by_method(

@@ -366,7 +366,7 @@ impl Metrics {
         family("websocket_messages", "WebSocket messages passed through whole", &self.web_socket_messages);
         family(
             "hub_messages",
-            "Hub messages to clients, counted where the gateway re-frames them (Server-Sent Events and long polling)",
+            "Hub messages to clients, counted where the gateway re-frames them (Server-Sent Events, long polling, stateful reconnect)",
             &self.hub_messages,
         );
         let help = "Answers of polls that would have been lost, by how their messages were saved";

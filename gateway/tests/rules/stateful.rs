@@ -150,6 +150,36 @@ async fn er_i1_a_client_comes_back_and_its_hub_never_notices() {
 }
 
 #[tokio::test]
+async fn what_comes_with_the_upgrade_request_is_read() {
+    let (backend, front) = start("").await;
+    let Connected { target, client, mut hub } = connect(&front, &backend).await;
+    client.reset();
+    let mut again = front.connect().await;
+    let frames = [sequence(1), call(1)].map(|text| Frame::text(text).bytes(Some([1, 2, 3, 4]))).concat();
+    again.send([upgrade(&target, ""), frames].concat()).await;
+    assert_eq!(again.answer_head().await.status, 101);
+    assert_eq!(again.frame().await, Frame::text(sequence(1)));
+    assert_eq!(hub.frame().await, Frame::text(call(1)));
+    assert_eq!(ack(1), again.frame().await.as_text(), "at most a second late");
+}
+
+#[tokio::test]
+async fn resumes_have_counters_of_their_own() {
+    let (backend, front) = start("[admin]\naddress = \"127.0.0.1:0\"").await;
+    let Connected { target, client, hub: _hub } = connect(&front, &backend).await;
+    client.reset();
+    resume(&front, &target, 1, 1).await;
+    let admin = front.gateway.admin_address().unwrap();
+    let metrics = Wire::connect(admin).await.request("GET /metrics", "").await;
+    for line in [
+        "hubgate_resumes_total{route=\"app\",outcome=\"ok\"} 1",
+        "hubgate_connects_total{route=\"app\",transport=\"WebSockets\",outcome=\"ok\"} 1",
+    ] {
+        assert!(metrics.text().contains(line), "{line}\n{}", metrics.text());
+    }
+}
+
+#[tokio::test]
 async fn er_i2_what_was_torn_is_dropped_and_not_glued_to_the_sequence() {
     let (backend, front) = start("").await;
     let Connected { target, mut client, mut hub } = connect(&front, &backend).await;
