@@ -147,11 +147,40 @@ async fn real_hub(log: &str) {
         front.request(&format!("POST {target}\nAuthorization: Basic {BASIC}"), "x").await;
         front.request(&format!("DELETE {target}\n{alice}"), "").await;
     }
+    come_back(&front, &alice, &bob, &call).await;
     let chat = format!("POST /hubs/chat/negotiate?access_token={QUERY}\nAuthorization: Bearer {AUTHORIZATION}");
     assert_eq!(front.request(&chat, "").await.status, 401);
     front.request(&format!("GET /api/request?key={OWN}&token={OWN}&sig={OWN}\n{alice}"), "").await;
     front.request(&format!("GET /a%2F{}?password={OWN}", "b"), "").await;
     front.reload(&Setup::new(&[hub.local_addr()]).more(log)).await;
+}
+
+/// Stateful reconnect: a client that comes back, another user that tries to, numbers that are wrong.
+async fn come_back(front: &Front, alice: &str, bob: &str, call: &str) {
+    let request = format!("POST /contract/negotiate?negotiateVersion=1&useStatefulReconnect=true\n{alice}");
+    let negotiated = Negotiated::of(front.request(&request, "").await);
+    tell(&negotiated.token);
+    let target = format!("/contract?access_token={ENCODED}&id={}", negotiated.token);
+    let open = async |headers: &str, status: u16| {
+        let mut wire = front.connect().await;
+        wire.send(upgrade(&target, headers)).await;
+        assert_eq!(wire.answer_head().await.status, status);
+        wire
+    };
+    let mut wire = open(alice, 101).await;
+    wire.send_text(HANDSHAKE.replace("\"version\":1", "\"version\":2")).await;
+    wire.send_text(call).await;
+    wire.frame().await;
+    wire.frame().await;
+    open(bob, 403).await;
+    wire.reset();
+    let mut wire = open(alice, 101).await;
+    wire.send_text("{\"type\":9,\"sequenceId\":1}\u{1e}").await;
+    wire.send_text(call).await;
+    wire.frame().await;
+    wire.send_text(format!("{{\"type\":9,\"sequenceId\":99,\"x\":\"{MESSAGE}\"}}\u{1e}")).await;
+    wire.ended().await;
+    open(alice, 404).await;
 }
 
 /// A hub that redirects, sets cookies, refuses, breaks off, talks nonsense.
