@@ -31,6 +31,9 @@ use crate::visit::{Client, Ends};
 
 /// Connections that the kernel keeps for us to accept.
 const BACKLOG: u32 = 4096;
+/// What the kernel takes for a client beyond what is under way to it. Without a bound it takes up to 4 MB from a hub for a
+/// client that does not read (rule F3): what is under way is not bounded by this, so that nobody gets anything later.
+const UNSENT_BYTES: u32 = 128 * 1024;
 /// Pause when accepting fails for want of descriptors, so that it does not spin (rule F1).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a request's first line may take beside its headers.
@@ -73,8 +76,9 @@ impl Bound {
     ) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
-        // Accepted sockets inherit both.
+        // Accepted sockets inherit all of these.
         prepare(&socket, keep_alive);
+        bound_unsent(&socket);
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
@@ -115,6 +119,15 @@ impl Bound {
             tokio::spawn(connection.serve(tcp));
         }
     }
+}
+
+fn bound_unsent(socket: &TcpSocket) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES) {
+        tracing::debug!(%error, "cannot bound what the kernel takes for clients that do not read");
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _unbounded = (socket, UNSENT_BYTES);
 }
 
 /// Counts a connection as long as it is HTTP; a relay counts itself.
@@ -305,5 +318,18 @@ async fn idle(streams: &Streams, first: Duration, later: Duration) {
         }
         // Streams that come and go meanwhile show in the count, so the time is right to the second.
         tokio::time::sleep_until(until.min(Instant::now() + Duration::from_secs(1))).await;
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn er_f3_the_kernel_takes_little_for_clients_that_do_not_read() {
+        let bound = Bound::bind(([127, 0, 0, 1], 0).into(), true, None, Duration::from_secs(60)).unwrap();
+        let connecting = TcpStream::connect(bound.address);
+        let (_client, accepted) = tokio::try_join!(connecting, bound.listener.accept()).unwrap();
+        assert_eq!(socket2::SockRef::from(&accepted.0).tcp_notsent_lowat().unwrap(), UNSENT_BYTES);
     }
 }
