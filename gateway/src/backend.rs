@@ -81,6 +81,8 @@ pub(crate) struct BackendMetrics {
     pub(crate) connections: Gauge,
     /// Failed connects.
     pub(crate) connect_failures: Counter,
+    /// Connects for which no local port was left.
+    pub(crate) ports_exhausted: Counter,
 }
 
 /// Whether a backend can be reached.

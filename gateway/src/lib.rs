@@ -52,6 +52,7 @@ mod pace;
 mod polling;
 mod relay;
 mod relief;
+mod resolver;
 mod run;
 mod stateful;
 mod table;
@@ -59,5 +60,6 @@ mod tls;
 mod visit;
 
 pub use self::live::BuildError;
+pub use self::resolver::Resolver;
 pub use self::run::{Gateway, StartError};
 pub use self::tls::Error as TlsError;

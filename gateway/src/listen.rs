@@ -36,6 +36,9 @@ const BACKLOG: u32 = 4096;
 const UNSENT_BYTES: u32 = 128 * 1024;
 /// Pause when accepting fails for want of descriptors, so that it does not spin (rule F1).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The system's, and the process's, descriptors are used up.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 /// What a request's first line may take beside its headers.
 const REQUEST_LINE_BYTES: usize = 16 * 1024;
 /// What one HTTP/2 stream holds of an answer before its window opens.
@@ -97,6 +100,9 @@ impl Bound {
                 Err(error) => {
                     // A connection that was reset in the queue is no reason to wait.
                     if error.kind() != io::ErrorKind::ConnectionAborted {
+                        if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) {
+                            gate.metrics.limit_reached(Limit::Descriptors);
+                        }
                         tracing::warn!(%error, "cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }

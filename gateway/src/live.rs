@@ -11,6 +11,7 @@ use crate::backend::{Backend, BackendMetrics, Origin, Pool, Terms, TlsClient};
 use crate::config::{self, Config, HostHeader, Scheme, ServerHost};
 use crate::metrics::{Meters, Metrics};
 use crate::relay::Traffic;
+use crate::resolver::Resolver;
 use crate::tls;
 use crate::token::TokenKeys;
 
@@ -27,6 +28,8 @@ pub(crate) struct Live {
     routes: BTreeMap<Arc<str>, Arc<Route>>,
     pools: BTreeMap<Arc<str>, Arc<LivePool>>,
     terms: Arc<Terms>,
+    /// Who is asked for the addresses of names; a reload keeps it.
+    pub(crate) resolver: Resolver,
     elsewhere: Mutex<BTreeMap<String, Arc<Backend>>>,
 }
 
@@ -123,7 +126,8 @@ impl Live {
                 (Arc::clone(&route.name), Arc::new(live))
             })
             .collect();
-        Ok(Self { config, tokens, routes, pools, terms, elsewhere: Mutex::default() })
+        let resolver = before.map(|before| before.resolver.clone()).unwrap_or_default();
+        Ok(Self { config, tokens, routes, pools, terms, resolver, elsewhere: Mutex::default() })
     }
 
     /// The running side of a configured route.
@@ -145,7 +149,7 @@ impl Live {
         let origin = config::Origin::of(uri).ok_or_else(|| wrong("the redirect's URL is not absolute"))?;
         let server = config::Server::parse(origin.as_str()).map_err(|error| wrong(&error))?;
         let (host, port) = (server.host_text(), server.port);
-        let address = tokio::net::lookup_host((host.as_str(), port)).await?.next();
+        let address = self.resolver.addresses(&host, port).await?.into_iter().next();
         let address = address.ok_or_else(|| wrong("the redirect's host has no address"))?;
         let key = format!("{} {address}", origin.as_str());
         let known = || self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,7 +174,7 @@ impl Live {
     /// Resolves all names; a name that fails keeps the addresses it had.
     pub(crate) async fn resolve(&self, metrics: &Metrics) {
         for pool in self.pools.values() {
-            pool.resolve(metrics).await;
+            pool.resolve(&self.resolver, metrics).await;
         }
     }
 }
@@ -187,14 +191,14 @@ impl LivePool {
         Ok(Self { config, pool, tls, terms })
     }
 
-    async fn resolve(&self, metrics: &Metrics) {
+    async fn resolve(&self, resolver: &Resolver, metrics: &Metrics) {
         let before = self.pool.backends();
         let mut backends: Vec<Arc<Backend>> = Vec::new();
         for server in &self.config.servers {
             let addresses: Vec<SocketAddr> = match &server.host {
                 ServerHost::Address(address) => vec![SocketAddr::new(*address, server.port)],
-                ServerHost::Name(name) => match tokio::net::lookup_host((&**name, server.port)).await {
-                    Ok(addresses) => addresses.collect(),
+                ServerHost::Name(name) => match resolver.addresses(name, server.port).await {
+                    Ok(addresses) => addresses,
                     Err(error) => {
                         tracing::warn!(pool = %self.config.name, %name, %error, "cannot resolve a server's name");
                         metrics.resolve_failures(&self.config.name).inc();

@@ -312,6 +312,8 @@ pub struct BackendMetrics {
     pub connections: Gauge,
     /// Failed connects.
     pub connect_failures: Counter,
+    /// Connects for which no local port was left.
+    pub ports_exhausted: Counter,
 }
 
 impl Default for Metrics {
@@ -510,6 +512,7 @@ impl Metrics {
             up: self.backend_up.get_or_create_owned(&labels),
             connections: self.backend_connections.get_or_create_owned(&labels),
             connect_failures: self.backend_connect_failures.get_or_create_owned(&labels),
+            ports_exhausted: self.limits.get_or_create_owned(&vec![("limit", Limit::Ports.to_string())]),
         }
     }
 

@@ -30,6 +30,7 @@ use crate::live::{BuildError, Live};
 use crate::metrics::{Metrics, ReloadOutcome};
 use crate::negotiate::seconds;
 use crate::relief;
+use crate::resolver::Resolver;
 use crate::table::State;
 use crate::tls;
 
@@ -81,8 +82,17 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]: certificates, addresses.
     pub async fn start(config: Arc<Config>) -> Result<Self, StartError> {
+        Self::start_with(config, Resolver::default()).await
+    }
+
+    /// The same with somebody else to ask for the addresses of names.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub async fn start_with(config: Arc<Config>, resolver: Resolver) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let live = Live::build(Arc::clone(&config), None, &metrics)?;
+        let mut live = Live::build(Arc::clone(&config), None, &metrics)?;
+        live.resolver = resolver;
         if live.tokens.is_random() {
             tracing::info!("no token keys are set: connection tokens do not outlive this process");
         }

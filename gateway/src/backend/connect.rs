@@ -64,6 +64,7 @@ impl Backend {
         match &result {
             Ok(_) => self.reached(),
             Err(ConnectError::PortsExhausted) => {
+                self.metrics.ports_exhausted.inc();
                 tracing::error!(backend = %self.address, "{}", ConnectError::PortsExhausted)
             }
             Err(error) => self.unreachable(error),
@@ -76,7 +77,11 @@ async fn tcp_connect(address: SocketAddr, terms: &Terms) -> Result<TcpStream, Co
     let socket =
         if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(ConnectError::Tcp)?;
     if let Some(source) = next_source(address, &terms.source_addresses) {
-        socket.bind(SocketAddr::new(source, 0)).map_err(ConnectError::Tcp)?;
+        socket.bind(SocketAddr::new(source, 0)).map_err(|error| match error.kind() {
+            // With an address of its own a socket gets its port here.
+            io::ErrorKind::AddrInUse => ConnectError::PortsExhausted,
+            _ => ConnectError::Tcp(error),
+        })?;
     }
     let tcp = socket.connect(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrNotAvailable => ConnectError::PortsExhausted,

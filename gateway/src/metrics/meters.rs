@@ -94,6 +94,7 @@ impl Metrics {
             up: handles.up,
             connections: handles.connections,
             connect_failures: handles.connect_failures,
+            ports_exhausted: handles.ports_exhausted,
         }
     }
 }

@@ -1,17 +1,19 @@
 //! Connections to backends: which, over what, with which headers (rules B10, D1–D8).
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use hubgate_fixtures::HubServer;
 use hubgate_fixtures::certificates::CertificateAuthority;
+use hubgate_gateway::Resolver;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::hub::{connect, invoke, upgrade};
-use crate::support::{Backend, Frame, Front, Reply, Setup, negotiate, web_socket};
+use crate::support::{Backend, Frame, Front, Reply, Setup, negotiate, until, web_socket};
 
 /// An address where nobody listens.
-async fn nobody() -> std::net::SocketAddr {
+async fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
 }
@@ -98,6 +100,73 @@ async fn er_d1_a_name_is_resolved_and_one_that_fails_stops_nobody() {
         assert!(web_socket(&front, &format!("/chat?id={token}")).await.is_ok());
     }
     assert_eq!(backend.last().header("host").as_deref(), Some("front.test"));
+}
+
+/// Names that a test can give other addresses.
+fn names(addresses: &Arc<Mutex<std::io::Result<Vec<SocketAddr>>>>) -> Resolver {
+    let addresses = Arc::clone(addresses);
+    Resolver::new(move |name, port| {
+        assert_eq!(name, "hubs.test");
+        let answer = match &*addresses.lock().unwrap() {
+            Ok(addresses) => Ok(addresses.iter().map(|address| SocketAddr::new(address.ip(), port)).collect()),
+            Err(error) => Err(error.kind().into()),
+        };
+        async { answer }
+    })
+}
+
+#[tokio::test]
+async fn er_d1_all_addresses_of_a_name_are_backends_and_it_is_resolved_anew() {
+    let first = Backend::hub().await;
+    let port = first.address.port();
+    let mut hubs = vec![first];
+    for last in 2..4 {
+        let script = |seen: &crate::support::Seen| match seen.is_upgrade() {
+            true => Reply::web_socket(),
+            false => Reply::json(crate::support::hub::negotiate_answer("id", "token-x")),
+        };
+        hubs.push(Backend::start_at(([127, 0, 0, last], port).into(), script).await);
+    }
+    let at = |of: &[usize]| of.iter().map(|hub| hubs[*hub].address).collect::<Vec<_>>();
+    let addresses = Arc::new(Mutex::new(Ok(at(&[0, 1]))));
+    let tables = "[timeouts]\nbackend_resolve_interval = \"1s\"\n[admin]\naddress = \"127.0.0.1:0\"";
+    let setup = Setup::of_urls(vec![format!("http://hubs.test:{port}")]).more(tables);
+    let front = setup.start_with(names(&addresses)).await;
+    let admin = front.gateway.admin_address().unwrap();
+    let metrics =
+        async || crate::support::Wire::connect(admin).await.request("GET /metrics", "").await.text().to_owned();
+    let up = async |hub: usize| metrics().await.contains(&format!("address=\"{}\"}} 1", hubs[hub].address));
+    let negotiated = || hubs.iter().map(|hub| hub.seen().iter().filter(|seen| !seen.is_upgrade()).count());
+
+    let mut tokens = Vec::new();
+    for _ in 0..10 {
+        tokens.push(negotiate(&front, "/chat").await.token);
+    }
+    assert_eq!(negotiated().collect::<Vec<_>>(), [5, 5, 0], "least connections, by address");
+    let mut client = web_socket(&front, &format!("/chat?id={}", tokens.pop().unwrap())).await.unwrap();
+
+    let living = hubs.iter().position(|hub| hub.seen().iter().any(crate::support::Seen::is_upgrade)).unwrap();
+    let (_, mut hub) = hubs[living].socket().await;
+
+    // Nobody can tell for a while: what was known stays.
+    *addresses.lock().unwrap() = Err(std::io::ErrorKind::TimedOut.into());
+    until("a failure to resolve", async || metrics().await.contains("resolve_failures_total{backend=\"app\"} 1")).await;
+    assert!(up(0).await && up(1).await);
+
+    // Both leave for a third one.
+    *addresses.lock().unwrap() = Ok(at(&[2]));
+    until("the new address", async || up(2).await && !up(0).await && !up(1).await).await;
+    for _ in 0..4 {
+        negotiate(&front, "/chat").await;
+    }
+    assert_eq!(negotiated().collect::<Vec<_>>(), [5, 5, 4]);
+    // What was negotiated before still goes where it was, and what lives lives on.
+    for token in tokens {
+        web_socket(&front, &format!("/chat?id={token}")).await.unwrap();
+    }
+    assert!(!hubs[2].seen().iter().any(crate::support::Seen::is_upgrade));
+    client.send_text("still here").await;
+    assert_eq!(hub.frame().await, Frame::text("still here"));
 }
 
 #[tokio::test]

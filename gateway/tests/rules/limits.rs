@@ -1,7 +1,7 @@
 //! Bounds and waits (rules F1, F2).
 
 use crate::support::hub::HANDSHAKE;
-use crate::support::{Backend, Ended, Front, Setup, negotiate, until, web_socket};
+use crate::support::{Backend, Ended, Front, Setup, Wire, negotiate, until, web_socket};
 
 async fn front(backend: &Backend, tables: &str) -> Front {
     Setup::new(&[backend.address]).more(tables).start().await
@@ -167,4 +167,39 @@ async fn er_f2_a_silent_tunnel_has_a_limit_only_where_one_is_set() {
     server.frame().await;
     client.ended().await;
     server.rest().await;
+}
+
+#[tokio::test]
+async fn er_f2_http2_pings_find_dead_clients_and_spare_living_ones() {
+    let backend = Backend::hub().await;
+    let waits = "[timeouts]\nhttp2_ping_interval = \"200ms\"\nhttp2_ping_timeout = \"300ms\"";
+    let front = Setup::new(&[backend.address]).more(waits).start().await;
+    let open = async || {
+        let mut wire = front.connect().await;
+        // The preface and empty SETTINGS.
+        wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        wire
+    };
+    let (mut silent, mut living) = (open().await, open().await);
+    // More rounds than the time-out has room for.
+    for _ in 0..4 {
+        let mut ping = ping(&mut living).await;
+        ping[4] = 1;
+        living.send(ping).await;
+    }
+    ping(&mut silent).await;
+    silent.ended().await;
+    ping(&mut living).await;
+}
+
+/// The next PING of an HTTP/2 server, as a frame; what comes before it is passed over.
+async fn ping(wire: &mut Wire) -> Vec<u8> {
+    loop {
+        let mut frame = wire.bytes(9).await;
+        let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+        frame.extend(wire.bytes(length as usize).await);
+        if frame[3] == 6 && frame[4] == 0 {
+            return frame;
+        }
+    }
 }

@@ -135,3 +135,32 @@ async fn er_f4_readiness_ends_at_once_and_health_does_not() {
     assert_eq!(Wire::connect(address).await.request("GET /x", "").await.status, 404, "clients are still served");
     soon("the gateway to stop", stopping).await.unwrap();
 }
+
+#[tokio::test]
+async fn er_f4_a_crowd_is_told_at_a_measured_pace() {
+    const CROWD: usize = 400;
+    let hub = HubServer::contract().await.unwrap();
+    let front = Setup::new(&[hub.local_addr()]).start().await;
+    let (closed, mut closes) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..CROWD {
+        let mut client = connect(&front, "/contract").await;
+        let closed = closed.clone();
+        tokio::spawn(async move {
+            assert_eq!(client.frame().await, Frame::text(FAREWELL));
+            closed.send(Instant::now()).unwrap();
+            assert_eq!(client.frame().await, Frame::close(1000));
+            client.send_frame(&Frame::close(1000)).await;
+            client.ended_silently().await;
+        });
+    }
+    let stopping = tokio::spawn(front.gateway.stop());
+    let mut times = Vec::new();
+    while times.len() < CROWD {
+        times.push(soon("a Close", closes.recv()).await.unwrap());
+    }
+    times.sort_unstable();
+    // Fifty at a time, 2 ms for each, half of that at the least: the eighth group comes after seven pauses.
+    let spread = times[CROWD - 1] - times[0];
+    assert!(spread >= Duration::from_millis(300), "{spread:?}");
+    soon("the gateway to stop", stopping).await.unwrap();
+}

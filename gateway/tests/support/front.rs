@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use hubgate_gateway::Gateway;
 use hubgate_gateway::config::{Config, Environment};
+use hubgate_gateway::{Gateway, Resolver};
 
 use super::soon;
 use super::wire::{Answer, Wire};
@@ -93,7 +93,12 @@ impl Setup {
     }
 
     pub async fn start(&self) -> Front {
-        let gateway = Gateway::start(self.config()).await.unwrap();
+        self.start_with(Resolver::default()).await
+    }
+
+    /// Starts with names of the test's own.
+    pub async fn start_with(&self, resolver: Resolver) -> Front {
+        let gateway = Gateway::start_with(self.config(), resolver).await.unwrap();
         let address = gateway.addresses().next().unwrap();
         Front { address, gateway }
     }
