@@ -8,10 +8,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+type Ask = dyn Fn(&str, u16) -> Answer + Send + Sync;
 
 /// Finds the addresses of servers given by name; by default as the system does (`getaddrinfo`).
 #[derive(Clone, Default)]
-pub struct Resolver(Option<Arc<dyn Fn(&str, u16) -> Answer + Send + Sync>>);
+pub struct Resolver(Option<Arc<Ask>>);
 
 impl Resolver {
     /// Asks `resolve` with a name and the port that goes into its addresses.
