@@ -23,6 +23,8 @@ pub enum Guard {
     RoomBehindRepetition,
     /// Acknowledged messages that are kept for rule I2 give up their bytes when there are too many.
     HeldAsStubs,
+    /// … but no others, which the peer may lack.
+    StubsOfAcknowledged,
     /// A new socket starts with Sequence (signalr-wire §12.6).
     SequenceFirst,
     /// A new socket repeats from the oldest message (signalr-wire §12.6).
@@ -80,11 +82,12 @@ pub enum Guard {
 #[cfg(any(test, feature = "mutants"))]
 impl Guard {
     /// Every guard.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::AckBeyondWritten,
         Self::RepetitionKept,
         Self::RoomBehindRepetition,
         Self::HeldAsStubs,
+        Self::StubsOfAcknowledged,
         Self::SequenceFirst,
         Self::RepeatsFromOldest,
         Self::FirstMessageWait,

@@ -204,9 +204,8 @@ impl Outbox {
     /// will count and drop whatever is written with their numbers.
     fn shrink(&mut self, guards: Guards) {
         let stub_len = stub(self.protocol).len();
-        while self.held_bytes > self.held_bytes_max
-            && self.first + self.stubs <= self.acknowledged
-            && guards.holds(Guard::HeldAsStubs)
+        let to = if guards.holds(Guard::StubsOfAcknowledged) { self.acknowledged } else { self.written };
+        while self.held_bytes > self.held_bytes_max && self.first + self.stubs <= to && guards.holds(Guard::HeldAsStubs)
         {
             let Some(framed) = self.held.pop_front() else { return };
             self.held_bytes = self.held_bytes - framed.len() + stub_len;

@@ -122,3 +122,12 @@ fn pings_do_not_pile_up() {
     endpoint.resumed(at(3));
     assert_eq!(writes(&mut endpoint, at(3)), [sequence(1)]);
 }
+
+/// A resume that comes before the timer was looked at.
+#[test]
+fn a_resume_at_the_end_of_the_window_is_refused() {
+    let mut endpoint = server();
+    endpoint.lost(at(0));
+    assert_eq!(endpoint.judge_resume(at(14_999)), Ok(()));
+    assert_eq!(endpoint.judge_resume(at(15_000)), Err(ResumeRefused::Over));
+}
