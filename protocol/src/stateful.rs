@@ -58,11 +58,14 @@ pub enum Kind {
 }
 
 /// Tells what a whole message, given with its framing, is. Of types 1 to 7 only the type is read: whoever needs the
-/// rest well-formed reads it.
+/// rest well-formed reads it. Of a JSON message that names its type twice, the first may count here.
 ///
 /// # Errors
 /// When the message has no type, or is a malformed Ack or Sequence; fatal for the connection.
 pub fn classify(protocol: HubProtocol, framed: &[u8]) -> Result<Kind, ParseError> {
+    if protocol == HubProtocol::Json && is_plainly_counted(framed) {
+        return Ok(Kind::Counted);
+    }
     Ok(match peek::message_type(protocol, framed) {
         Some(1..=5) => Kind::Counted,
         Some(6) => Kind::Ping,
@@ -70,6 +73,15 @@ pub fn classify(protocol: HubProtocol, framed: &[u8]) -> Result<Kind, ParseError
         Some(8 | 9) | None => kind(&protocol.read(&body(protocol, framed))?),
         Some(_) => Kind::Other,
     })
+}
+
+/// Whether a JSON message is of types 1 to 5 at one look: .NET writes the type first, JavaScript last.
+fn is_plainly_counted(framed: &[u8]) -> bool {
+    matches!(
+        framed,
+        [b'{', b'"', b't', b'y', b'p', b'e', b'"', b':', b'1'..=b'5', b',', .., framing::RECORD_SEPARATOR]
+            | [.., b',', b'"', b't', b'y', b'p', b'e', b'"', b':', b'1'..=b'5', b'}', framing::RECORD_SEPARATOR]
+    )
 }
 
 fn kind(incoming: &Incoming) -> Kind {

@@ -11,6 +11,7 @@ mod negotiate;
 mod recorded;
 mod session;
 mod splits;
+mod stateful;
 mod strategy;
 mod transcode;
 mod values;

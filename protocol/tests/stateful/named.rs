@@ -91,13 +91,14 @@ fn aspnetcore_50409_a_message_in_one_segment_with_the_sequence_is_delivered() {
 /// dotnet/aspnetcore#55575: messages that came serialized from a back-plane were not counted.
 #[test]
 fn aspnetcore_55575_whoever_serialized_a_message_it_counts() {
-    let json: [&[u8]; 6] = [
+    let json: [&[u8]; 7] = [
         b"{\"type\":1,\"target\":\"x\",\"arguments\":[]}\x1e",
         b"{\"arguments\":[],\"target\":\"x\",\"type\":1}\x1e",
         b" { \"item\" : 1 , \"invocationId\":\"1\", \"type\" : 2 }\x1e",
         b"{\"invocationId\":\"1\",\"type\":3,\"result\":{\"type\":6}}\x1e",
         b"{\"type\":4,\"target\":\"x\",\"arguments\":[],\"invocationId\":\"1\"}\x1e",
         b"{\"invocationId\":\"1\",\"type\":5}\x1e",
+        b"{\"type\" :1,\"target\":\"x\",\"arguments\":[{\"a\":1,\"type\":6}]}\x1e",
     ];
     for framed in json {
         assert_eq!(classify(HubProtocol::Json, framed), Ok(Kind::Counted));
@@ -320,6 +321,9 @@ fn defect_numbers_do_not_drift_with_what_becomes_of_a_message() {
         (b"{\"type\":8,\"sequenceId\":-7}\x1e", Kind::Ack(-7)),
         (b"{\"sequenceId\":9,\"type\":9}\x1e", Kind::Sequence(9)),
         (b"{\"type\":10}\x1e", Kind::Other),
+        (b"{\"type\":10,\"x\":{\"a\":1,\"type\":1}}\x1e", Kind::Other),
+        (b"{\"x\":[{\"type\":1,\"a\":1}],\"type\":12}\x1e", Kind::Other),
+        (b"{\"x\":\",\\\"type\\\":1}\",\"type\":6}\x1e", Kind::Ping),
         (b"{\"type\":0}\x1e", Kind::Other),
     ] {
         assert_eq!(classify(HubProtocol::Json, framed), Ok(kind));
