@@ -327,7 +327,8 @@ impl Endpoint {
         !self.outbox.is_waiting() && matches!(self.close, Close::None)
     }
 
-    /// Takes a message for the peer, in order; `framed` is one whole message.
+    /// Takes a message for the peer, in order; `framed` is one whole message. It is shared, not copied: one that was cut
+    /// from a larger buffer keeps all of that.
     ///
     /// Counted ones are kept until acknowledged. A Ping or unknown type is dropped in the gap, behind one that is
     /// still to be written, and while a message waits for room. A Close follows what was sent, without regard to the

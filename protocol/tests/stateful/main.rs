@@ -58,6 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Cut),
         2 => Just(Op::ServerNotices),
         3 => Just(Op::ClientNotices),
+        1 => Just(Op::ClientAbandons),
         3 => Just(Op::Resume),
         1 => (0..120_usize).prop_map(Op::ResumeEarly),
         1 => Just(Op::RepeatsAck),

@@ -60,7 +60,9 @@ pub enum Op {
     ServerNotices,
     /// The client notices that its socket broke.
     ClientNotices,
-    /// The client opens a new socket if it noticed.
+    /// The client gives its socket up, though what it wrote still arrives.
+    ClientAbandons,
+    /// The client opens a new socket if it has none.
     Resume,
     /// The same, and a message slips out in front of its Sequence (.NET).
     ResumeEarly(usize),
@@ -185,7 +187,7 @@ impl Op {
 
     /// The loss of a socket, in most cases with what follows it: whatever of it comes, it may come in another order.
     fn draw_loss(draw: &mut Draw, ops: &mut Vec<Self>) {
-        ops.push(Self::Cut);
+        ops.push(if draw.below(6) == 0 { Self::ClientAbandons } else { Self::Cut });
         if draw.below(3) > 0 {
             ops.push(Self::ServerNotices);
         }

@@ -6,6 +6,7 @@ pub struct Seen {
     pub histories: u64,
     pub messages: u64,
     pub cuts: u64,
+    pub abandoned: u64,
     pub resumes: u64,
     pub cuts_in_repetition: u64,
     pub cuts_in_client_repetition: u64,
@@ -31,11 +32,12 @@ pub struct Seen {
 
 impl Seen {
     /// Every count with its name.
-    pub fn all(&self) -> [(&'static str, u64); 24] {
+    pub fn all(&self) -> [(&'static str, u64); 25] {
         [
             ("histories", self.histories),
             ("messages delivered", self.messages),
             ("cuts", self.cuts),
+            ("sockets that the client gave up unbroken", self.abandoned),
             ("resumes", self.resumes),
             ("cuts during the server's repetition", self.cuts_in_repetition),
             ("cuts during the client's repetition", self.cuts_in_client_repetition),
@@ -65,6 +67,7 @@ impl Seen {
         self.histories += other.histories;
         self.messages += other.messages;
         self.cuts += other.cuts;
+        self.abandoned += other.abandoned;
         self.resumes += other.resumes;
         self.cuts_in_repetition += other.cuts_in_repetition;
         self.cuts_in_client_repetition += other.cuts_in_client_repetition;

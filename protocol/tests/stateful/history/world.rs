@@ -162,6 +162,7 @@ impl World {
             Op::Cut => self.cut(),
             Op::ServerNotices => self.server_notices(),
             Op::ClientNotices => self.client_notices(),
+            Op::ClientAbandons => self.client_abandons(),
             Op::Resume => self.resume(None)?,
             Op::ResumeEarly(len) => self.resume(Some(len))?,
             Op::RepeatsAck => self.client.repeat_ack(),
@@ -243,7 +244,7 @@ impl World {
     }
 
     fn deliver_down(&mut self, bytes: usize) -> Checked {
-        if self.broken {
+        if self.broken || self.client_lost {
             return Ok(());
         }
         self.down.deliver(bytes, &mut self.client.input.bytes);
@@ -405,9 +406,21 @@ impl World {
     }
 
     fn cut(&mut self) {
-        if self.broken || !self.client.shaken {
-            return;
+        if !self.broken && self.client.shaken {
+            self.lose_socket();
         }
+    }
+
+    fn client_abandons(&mut self) {
+        if !self.broken && self.client.shaken && !self.client_lost {
+            self.client_lost = true;
+            self.client.lost(self.now);
+            self.seen.abandoned += 1;
+        }
+    }
+
+    /// Nothing that is under way arrives any more.
+    fn lose_socket(&mut self) {
         self.broken = true;
         self.seen.cuts += 1;
         let (down, up) = (self.down.lost(&self.client.input.bytes), self.up.lost(&self.server_input.bytes));
@@ -460,6 +473,9 @@ impl World {
             Err(ResumeRefused::Over) => return Err("a resume was refused though nothing ended".to_owned()),
         }
         self.judge_pings_in_gap()?;
+        if !self.broken {
+            self.lose_socket();
+        }
         self.seen.resumes += 1;
         self.seen.resumes_unnoticed += u64::from(self.server_lost.is_none());
         self.ledger.resumed(self.now)?;
