@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
 use crate::flood;
+use crate::process::Process;
 use crate::rig::{Rig, Settings};
-use crate::wire::{WebSocket, connect, json_text, read_to_end, request};
+use crate::wire::{END, WebSocket, connect, json_text, read_to_end, request};
 
 /// Opens a connection, says `words`, and waits for the end that the gateway makes; what it said first.
 async fn end_of(address: std::net::SocketAddr, words: &[u8]) -> (Vec<u8>, Duration) {
@@ -139,4 +140,39 @@ async fn er_f1_connections_over_the_limit_are_refused_until_there_is_room() {
     assert_eq!(page.status, 200, "{page:?}");
     assert_ne!(json_text(&page.body, "instance"), "");
     rig.finish("connections over the limit", 2_000).await;
+}
+
+#[tokio::test]
+async fn er_f1_accept_survives_a_want_of_descriptors_without_spinning() {
+    let (_hub, straight) = Process::hub(&[]);
+    let config = format!(
+        "[[listener]]\naddress = '127.0.0.1:0'\n[backend.app]\nservers = ['http://{straight}']\n\
+         [[route]]\nname = 'all'\nhubs = '/'\nbackend = 'app'\nprotocol = 'any'\n[admin]\naddress = 'off'\n"
+    );
+    let (gateway, address) = Process::gateway_with_descriptors(&config, 100);
+    let (mut kept, _) = WebSocket::shaken_hub(address, "/contract", None).await;
+    // All of them connect, since the kernel answers; the gateway cannot take all.
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        crowd.push(connect(address, None).await);
+    }
+    let end = Instant::now() + crate::PATIENCE;
+    while !gateway.has_said("cannot accept a connection") {
+        assert!(Instant::now() < end, "it says that it cannot accept");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (began, ticks) = (Instant::now(), gateway.processor_ticks());
+    for number in 0..200 {
+        kept.text(&format!(r#"{{"type":1,"invocationId":"{number}","target":"Echo","arguments":[{number}]}}{END}"#))
+            .await;
+        while !kept.frame().await.text().contains(&format!(r#""result":{number}"#)) {}
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // A loop that tries at once again takes a whole processor.
+    let (took, used) = (began.elapsed().as_secs_f64(), (gateway.processor_ticks() - ticks) as f64 / 100.0);
+    println!("without descriptors: {used:.2} s of processor in {took:.2} s");
+    assert!(used < took / 2.0, "{used} s of processor in {took} s");
+    drop(crowd);
+    let page = request(address, "GET", "/api/counts").await;
+    assert_eq!(page.status, 200, "{page:?}");
 }

@@ -18,8 +18,11 @@ pub struct Process {
 impl Process {
     /// Starts `hubgate` and waits for as many `listening on` lines as it has listeners.
     fn start(arguments: &[&str], listeners: usize) -> (Self, Vec<SocketAddr>) {
-        let mut child = Command::new(HUBGATE)
-            .args(arguments)
+        Self::run(Command::new(HUBGATE).args(arguments), listeners)
+    }
+
+    fn run(command: &mut Command, listeners: usize) -> (Self, Vec<SocketAddr>) {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -33,7 +36,7 @@ impl Process {
             .map(|_| {
                 addresses
                     .recv_timeout(crate::PATIENCE)
-                    .unwrap_or_else(|_| panic!("no address from {arguments:?}: {:?}", log.lock().expect("log")))
+                    .unwrap_or_else(|_| panic!("no address from {command:?}: {:?}", log.lock().expect("log")))
             })
             .collect();
         (Self { child, log }, addresses)
@@ -49,11 +52,24 @@ impl Process {
 
     /// The gateway with a configuration file of that text and that many listeners.
     pub fn gateway(config: &str, listeners: usize) -> (Self, Vec<SocketAddr>) {
+        Self::of_config(config, |file| Self::start(&["serve", "--config", file], listeners))
+    }
+
+    /// The same with one listener and no more than that many descriptors.
+    pub fn gateway_with_descriptors(config: &str, limit: usize) -> (Self, SocketAddr) {
+        let script = "ulimit -n \"$1\" && exec \"$2\" serve --config \"$3\"";
+        let limit = limit.to_string();
+        let start = |file: &str| Self::run(Command::new("sh").args(["-c", script, "sh", &limit, HUBGATE, file]), 1);
+        let (process, addresses) = Self::of_config(config, start);
+        (process, addresses[0])
+    }
+
+    fn of_config<R>(config: &str, start: impl FnOnce(&str) -> R) -> R {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("bad-peers-{}-{}.toml", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&file, config).expect("the configuration is written");
-        let started = Self::start(&["serve", "--config", file.to_str().expect("a printable path")], listeners);
+        let started = start(file.to_str().expect("a printable path"));
         std::fs::remove_file(&file).expect("the configuration is removed");
         started
     }
@@ -64,6 +80,14 @@ impl Process {
             std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).expect("the process lives");
         let line = text.lines().find(|line| line.starts_with(field)).expect("the field exists");
         line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    }
+
+    /// Processor time used so far, user and system, in hundredths of a second.
+    pub fn processor_ticks(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the process lives");
+        let (_, fields) = text.rsplit_once(')').expect("a name");
+        let number = |at: usize| fields.split_whitespace().nth(at).and_then(|field| field.parse::<u64>().ok());
+        number(11).zip(number(12)).map(|(user, system)| user + system).expect("numbers")
     }
 
     /// How many descriptors are open.

@@ -36,6 +36,9 @@ pub(crate) enum ConnectError {
     /// All local ports towards this backend are taken.
     #[error("no local port is left towards this backend: add addresses to `source_addresses` or more backends")]
     PortsExhausted,
+    /// The process has no descriptor left for a socket.
+    #[error("no descriptor is left for a socket: {0}")]
+    NoSocket(#[source] io::Error),
     /// TLS failed.
     #[error("TLS handshake failed: {0}")]
     Tls(#[source] io::Error),
@@ -48,7 +51,7 @@ impl Backend {
     /// Opens a connection and notes whether the backend could be reached.
     ///
     /// # Errors
-    /// A [`ConnectError`], which counts against the backend (rule B10), an exhausted port range aside.
+    /// A [`ConnectError`], which counts against the backend (rule B10) unless ports or descriptors are used up.
     pub(crate) async fn connect(&self) -> Result<Stream, ConnectError> {
         let attempt = async {
             let tcp = tcp_connect(self.address, &self.terms).await?;
@@ -67,6 +70,10 @@ impl Backend {
                 self.metrics.ports_exhausted.inc();
                 tracing::error!(backend = %self.address, "{}", ConnectError::PortsExhausted)
             }
+            // Ours is the fault, not the backend's.
+            Err(error @ ConnectError::NoSocket(_)) => {
+                tracing::error!(backend = %self.address, %error, "cannot connect")
+            }
             Err(error) => self.unreachable(error),
         }
         result
@@ -75,7 +82,7 @@ impl Backend {
 
 async fn tcp_connect(address: SocketAddr, terms: &Terms) -> Result<TcpStream, ConnectError> {
     let socket =
-        if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(ConnectError::Tcp)?;
+        if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(ConnectError::NoSocket)?;
     if let Some(source) = next_source(address, &terms.source_addresses) {
         socket.bind(SocketAddr::new(source, 0)).map_err(|error| match error.kind() {
             // With an address of its own a socket gets its port here.
