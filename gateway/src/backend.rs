@@ -4,6 +4,7 @@
 //! backend (rule B10); it is then left alone for a growing while. With all of them down, one is tried anyway.
 
 mod connect;
+mod direct;
 mod exchange;
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 pub(crate) use self::connect::{ConnectError, TlsClient, prepare};
-pub(crate) use self::exchange::{ExchangeError, Failed, HubHttp};
+pub(crate) use self::exchange::{ExchangeError, Failed, HubHttp, Reply};
 
 /// A backend's stable name: a digest of its configuration and address (rule A1).
 pub(crate) type BackendDigest = [u8; 8];

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::answer;
-use crate::backend::{Backend, ExchangeError, Failed, HubHttp, Share};
+use crate::backend::{Backend, ExchangeError, Failed, HubHttp, Reply, Share};
 use crate::body::Body;
 use crate::edge::Kind;
 use crate::io::Stream;
@@ -103,16 +103,45 @@ pub(crate) fn failure(visit: &Visit, error: &ExchangeError, event_stream: bool) 
 /// No backend answered.
 pub(crate) async fn exchange(
     visit: &Visit,
-    mut request: Request<Body>,
+    request: Request<Body>,
     prefer: Option<Arc<Backend>>,
 ) -> Result<(Arc<Backend>, Response<Incoming>, HubHttp), ExchangeError> {
+    match exchange_by(visit, request, prefer, false).await? {
+        (backend, Reply::Http(response), connection) => Ok((backend, response, connection)),
+        _ => Err(ExchangeError::NoBackend),
+    }
+}
+
+/// The same for a negotiate, whose answer is short.
+///
+/// # Errors
+/// No backend answered.
+pub(crate) async fn ask(
+    visit: &Visit,
+    request: Request<Body>,
+    prefer: Option<Arc<Backend>>,
+) -> Result<(Arc<Backend>, Reply, HubHttp), ExchangeError> {
+    exchange_by(visit, request, prefer, true).await
+}
+
+async fn exchange_by(
+    visit: &Visit,
+    mut request: Request<Body>,
+    prefer: Option<Arc<Backend>>,
+    asks: bool,
+) -> Result<(Arc<Backend>, Reply, HubHttp), ExchangeError> {
     let pool = visit.route.pool.as_ref().ok_or(ExchangeError::NoBackend)?;
     let (mut tried, mut last) = (Vec::new(), ExchangeError::NoBackend);
     let mut prefer = prefer.filter(|backend| backend.is_up());
     while let Some(backend) = prefer.take().or_else(|| pool.choose(&tried, visit.gate.chance())) {
         outbound::address(pool, &backend, &mut request);
-        match backend.exchange(request).await {
-            Ok((response, connection)) => return Ok((backend, response, connection)),
+        let answered = if asks {
+            backend.ask(request).await
+        } else {
+            backend.exchange(request).await.map(|(response, connection)| (Reply::Http(response), connection))
+        };
+        match answered {
+            Ok((reply, connection)) => return Ok((backend, reply, connection)),
             Err(Failed::Unsent(unsent, error)) => {
                 tried.push(backend.digest);
                 request = *unsent;
@@ -139,17 +168,23 @@ pub(crate) struct Agreed {
 pub(crate) async fn agree(
     visit: &Visit,
     backend: &Arc<Backend>,
-    response: Response<Incoming>,
+    reply: Reply,
     key: &[u8],
     to_http2: bool,
 ) -> Result<Agreed, Box<Response<Body>>> {
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let mut response = response.map(Body::Stream);
-        outbound::finish(visit, backend, &mut response);
-        return Err(Box::new(response));
-    }
+    let headers = match &reply {
+        Reply::Http(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => response.headers(),
+        Reply::Switched(response, ..) => response.headers(),
+        Reply::Http(_) | Reply::Whole(_) => {
+            let mut response = match reply {
+                Reply::Http(response) => response.map(Body::Stream),
+                Reply::Whole(response) | Reply::Switched(response, ..) => response.map(Body::Full),
+            };
+            outbound::finish(visit, backend, &mut response);
+            return Err(Box::new(response));
+        }
+    };
     let refuse = || Box::new(answer::gateway_error(StatusCode::BAD_GATEWAY, visit.route.name()));
-    let headers = response.headers();
     let accept = websocket::accept_key(key);
     let upgraded = headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let accepted = headers.get(SEC_WEBSOCKET_ACCEPT).is_some_and(|given| given.as_bytes() == accept.as_bytes());
@@ -158,7 +193,23 @@ pub(crate) async fn agree(
         return Err(refuse());
     }
     let mut answer = Response::new(Body::Empty);
-    *answer.headers_mut() = headers.clone();
+    let hub = match reply {
+        Reply::Whole(_) => return Err(refuse()),
+        Reply::Switched(response, stream, ahead) => {
+            *answer.headers_mut() = response.into_parts().0.headers;
+            (stream, ahead)
+        }
+        Reply::Http(mut response) => {
+            *answer.headers_mut() = std::mem::take(response.headers_mut());
+            match hyper::upgrade::on(response).await {
+                Ok(upgraded) => Stream::from_upgraded(upgraded),
+                Err(error) => {
+                    tracing::debug!(%error, "a backend's connection ended with its 101");
+                    return Err(refuse());
+                }
+            }
+        }
+    };
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     outbound::finish(visit, backend, &mut answer);
     if to_http2 {
@@ -168,13 +219,7 @@ pub(crate) async fn agree(
         answer.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
         answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    match hyper::upgrade::on(response).await {
-        Ok(upgraded) => Ok(Agreed { response: answer, hub: Stream::from_upgraded(upgraded) }),
-        Err(error) => {
-            tracing::debug!(%error, "a backend's connection ended with its 101");
-            Err(refuse())
-        }
-    }
+    Ok(Agreed { response: answer, hub })
 }
 
 /// The key of an upgrade: the client's own, or a new one for HTTP/2, which has none.
@@ -223,7 +268,7 @@ async fn forward_web_socket(visit: &Visit, mut request: Request<Incoming>) -> Re
         Err(error) => return failure(visit, &error, false),
     };
     drop(connection);
-    match agree(visit, &backend, response, key.as_bytes(), to_http2).await {
+    match agree(visit, &backend, Reply::Http(response), key.as_bytes(), to_http2).await {
         Ok(agreed) => {
             let share = backend.share();
             let attached = Attached::new(visit, Kind::WebSocket, backend.address, "");

@@ -8,7 +8,7 @@
 //! this gateway's own observation.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::header::{
     ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue,
@@ -107,9 +107,10 @@ pub fn to_backend(headers: &mut HeaderMap, incoming: &Incoming<'_>, host: Option
         headers.insert(X_FORWARDED_HOST, received.clone());
     }
     match host {
-        Some(host) => headers.insert(HOST, host),
-        None => headers.remove(HOST),
-    };
+        Some(host) if headers.get(HOST) == Some(&host) => {}
+        Some(host) => drop(headers.insert(HOST, host)),
+        None => drop(headers.remove(HOST)),
+    }
     join_cookies(headers);
 }
 
@@ -162,14 +163,19 @@ fn join(headers: &mut HeaderMap, name: &HeaderName, separator: &[u8]) {
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
+    let named = headers
         .get_all(CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| name != HOST && name != CONTENT_LENGTH)
-        .collect();
-    for name in HOP_BY_HOP.into_iter().chain(named) {
+        .map(<[u8]>::trim_ascii)
+        // Both are in the list anyway.
+        .filter(|name| !name.eq_ignore_ascii_case(b"upgrade") && !name.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .filter(|name| name != HOST && name != CONTENT_LENGTH);
+    // Most requests have few of them: looking at the names that are there is cheaper than for all that could be.
+    let present = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned();
+    let doomed: Vec<HeaderName> = named.chain(present).collect();
+    for name in doomed {
         headers.remove(name);
     }
 }
@@ -202,9 +208,26 @@ fn add_link(headers: &mut HeaderMap, peer: IpAddr) {
         Some(Ok(before)) if !before.trim().is_empty() => format!("{before}, "),
         _ => String::new(),
     };
-    let _ = write!(chain, "{peer}");
+    match peer {
+        IpAddr::V4(peer) => push_ipv4(&mut chain, peer),
+        IpAddr::V6(_) => drop(write!(chain, "{peer}")),
+    }
     if let Ok(value) = HeaderValue::try_from(chain) {
         headers.insert(X_FORWARDED_FOR, value);
+    }
+}
+
+/// What `Display` writes, at a tenth of its cost.
+fn push_ipv4(out: &mut String, address: Ipv4Addr) {
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            out.push('.');
+        }
+        for (digit, least) in [(octet / 100, 100), (octet / 10 % 10, 10), (octet % 10, 0)] {
+            if octet >= least {
+                out.push(char::from(b'0' + digit));
+            }
+        }
     }
 }
 
@@ -333,6 +356,16 @@ mod tests {
         to_backend(&mut headers, &incoming, Some(HeaderValue::from_static("10.0.0.1:5000")));
         assert_eq!(headers[HOST], "10.0.0.1:5000");
         assert_eq!(headers["x-forwarded-for"], "::1");
+    }
+
+    #[test]
+    fn er_b3_addresses_are_written_as_usual() {
+        for address in [[0, 0, 0, 0], [127, 0, 0, 1], [10, 99, 100, 101], [255, 9, 19, 209]] {
+            let address = Ipv4Addr::from(address);
+            let mut text = String::new();
+            push_ipv4(&mut text, address);
+            assert_eq!(text, address.to_string());
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,6 +20,9 @@ use tokio_rustls::TlsStream;
 
 use crate::flow::Carrier;
 use crate::visit::Client;
+
+/// Bytes that [`read_more`] reads at once.
+const READ_BYTES_MAX: usize = 4096;
 
 /// One stream of bytes, whatever carries it.
 #[derive(Debug)]
@@ -144,12 +148,27 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// Reads once, at most [`READ_BYTES_MAX`], and appends it; 0 is the end.
+pub(crate) async fn read_more(tcp: &mut TcpStream, into: &mut Vec<u8>) -> io::Result<usize> {
+    std::future::poll_fn(|cx| {
+        // On the stack, so that no connection's future carries it.
+        let mut space = [MaybeUninit::uninit(); READ_BYTES_MAX];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *tcp).poll_read(cx, &mut read))?;
+        into.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+    .await
+}
+
 /// A stream under HTTP whose stuck writes end after the send time-out.
 #[derive(Debug)]
 pub(crate) struct Watched {
     inner: Stream,
     /// What was read of it already.
     ahead: Vec<u8>,
+    /// The next write has gone out already, and what is ahead answers it.
+    written: bool,
     /// Its peer has ended its side.
     ended: bool,
     send_timeout: Duration,
@@ -166,6 +185,7 @@ impl Watched {
         Self {
             inner,
             ahead: Vec::new(),
+            written: false,
             ended: false,
             send_timeout,
             client,
@@ -180,6 +200,20 @@ impl Watched {
     pub(crate) fn with_ahead(mut self, ahead: Vec<u8>) -> Self {
         self.ahead = ahead;
         self
+    }
+
+    /// Gives back an answer whose request has gone out: the next write is that request, and the answer comes behind it.
+    pub(crate) fn with_answer(mut self, answer: Vec<u8>) -> Self {
+        self.written = true;
+        self.with_ahead(answer)
+    }
+
+    /// Takes the write that has gone out already.
+    fn repeats(&mut self, cx: &Context<'_>) -> bool {
+        if self.written {
+            cx.waker().wake_by_ref();
+        }
+        std::mem::take(&mut self.written)
     }
 
     /// Ends the stream when the headers of a request take longer than that from their first byte (rule F2).
@@ -233,6 +267,9 @@ impl Watched {
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.written {
+            return Poll::Pending;
+        }
         if !self.ahead.is_empty() {
             let taken = self.ahead.len().min(buf.remaining());
             buf.put_slice(self.ahead.get(..taken).unwrap_or_default());
@@ -258,6 +295,9 @@ impl AsyncRead for Watched {
 impl AsyncWrite for Watched {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.repeats(cx) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let progress = Pin::new(&mut this.inner).poll_write(cx, buf);
         this.watch(cx, progress)
     }
@@ -268,6 +308,9 @@ impl AsyncWrite for Watched {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.repeats(cx) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
         let progress = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
         this.watch(cx, progress)
     }

@@ -1,13 +1,9 @@
 //! Listeners: TCP, TLS, HTTP/1.1 and HTTP/2 on one port.
 
-use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Poll, ready};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -15,7 +11,6 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -25,7 +20,7 @@ use crate::backend::prepare;
 use crate::flow::{Carrier, Streams, ToClient};
 use crate::gate::Gate;
 use crate::http;
-use crate::io::{Stream, Watched};
+use crate::io::{Stream, Watched, read_more};
 use crate::metrics::Limit;
 use crate::visit::{Client, Ends};
 
@@ -51,8 +46,6 @@ const HTTP2_ERRORS_MAX: usize = 100;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of it that no HTTP/1.1 request begins with.
 const PREFACE_TOLD_BYTES: usize = 4;
-/// Bytes of a connection that are read before HTTP is there to read them.
-const FIRST_BYTES_MAX: usize = 4096;
 
 /// A bound listener.
 #[derive(Debug)]
@@ -233,18 +226,9 @@ impl Connection {
 async fn first_bytes(tcp: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut first = Vec::new();
     loop {
-        poll_fn(|cx| {
-            // On the stack, so that the connection's future does not carry it.
-            let mut space = [MaybeUninit::uninit(); FIRST_BYTES_MAX];
-            let mut read = ReadBuf::uninit(&mut space);
-            let done = ready!(Pin::new(&mut *tcp).poll_read(cx, &mut read));
-            if read.filled().is_empty() {
-                return Poll::Ready(done.and(Err(io::ErrorKind::UnexpectedEof.into())));
-            }
-            first.extend_from_slice(read.filled());
-            Poll::Ready(done)
-        })
-        .await?;
+        if read_more(tcp, &mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         // Up to three letters of a POST or PUT look the same: wait for more.
         if first.len() >= PREFACE_TOLD_BYTES || !begins_http2(&first) {
             return Ok(first);

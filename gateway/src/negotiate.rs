@@ -20,11 +20,11 @@ use hyper::body::Incoming;
 pub(crate) use self::redirect::Elsewhere;
 
 use crate::answer;
-use crate::backend::{Backend, HubHttp};
+use crate::backend::{Backend, HubHttp, Reply};
 use crate::body::Body;
 use crate::config::{Redirects, StatefulReconnect, TransportName};
 use crate::cookie::HubCookies;
-use crate::forward::{exchange, failure};
+use crate::forward::{ask, failure};
 use crate::headers;
 use crate::metrics::Limit;
 use crate::observe::note_connection;
@@ -92,7 +92,7 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
     let user_agent = request.headers().get(http::header::USER_AGENT).cloned();
     let mut request = outbound::body_to_send(request, certain);
     outbound::prepare(visit, &mut request, &towards_hub);
-    let (backend, response, connection) = match exchange(visit, request, affinity).await {
+    let (backend, response, connection) = match ask(visit, request, affinity).await {
         Ok(exchanged) => exchanged,
         Err(error) => return failure(visit, &error, false),
     };
@@ -107,7 +107,7 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
             let query = query.edited(&[("negotiateVersion", Some("1")), ("useStatefulReconnect", told)]);
             outbound::prepare(visit, &mut request, &query);
             answered.backend.keep(answered.connection);
-            match exchange(visit, request, Some(answered.backend)).await {
+            match ask(visit, request, Some(answered.backend)).await {
                 Ok((backend, response, connection)) => match read(visit, backend, response, connection).await {
                     Ok((answered, parsed)) => {
                         finish(visit, Asked { hub, version: 0, had_affinity, stateful }, answered, parsed, user_agent)
@@ -140,9 +140,13 @@ fn request_without_body(request: &Request<Incoming>) -> Request<Body> {
 async fn read(
     visit: &Visit,
     backend: Arc<Backend>,
-    response: Response<Incoming>,
+    reply: Reply,
     connection: HubHttp,
 ) -> Result<(Answered, NegotiateResponse), Box<Response<Body>>> {
+    let response = match reply {
+        Reply::Http(response) => response.map(Body::Stream),
+        Reply::Whole(response) | Reply::Switched(response, ..) => response.map(Body::Full),
+    };
     let bytes_max = visit.live.config.limits.negotiate_bytes_max;
     let small = response.body().size_hint().upper().is_none_or(|length| length <= bytes_max as u64);
     let pass = |response: Response<Body>| {
@@ -152,9 +156,36 @@ async fn read(
     };
     if response.status() != StatusCode::OK || !small || response.headers().contains_key(CONTENT_ENCODING) {
         backend.keep_after(connection, response.headers());
-        return Err(pass(response.map(Body::Stream)));
+        return Err(pass(response));
     }
-    let (head, mut incoming) = response.into_parts();
+    let (head, incoming) = response.into_parts();
+    let body = match incoming {
+        Body::Stream(incoming) => match gather(visit, incoming, bytes_max).await? {
+            Gathered::Whole(body) => body,
+            Gathered::Other(body) => return Err(pass(Response::from_parts(head, body))),
+        },
+        Body::Full(body) => body,
+        _ => Bytes::new(),
+    };
+    match NegotiateResponse::from_json(&body) {
+        Ok(parsed) => Ok((Answered { backend, connection, head, body, elsewhere: None }, parsed)),
+        Err(_) => {
+            backend.keep_after(connection, &head.headers);
+            Err(pass(Response::from_parts(head, Body::Full(body))))
+        }
+    }
+}
+
+/// The body of an answer to negotiate.
+enum Gathered {
+    /// All of it.
+    Whole(Bytes),
+    /// It is no negotiate answer and goes on to the client.
+    Other(Body),
+}
+
+/// Gathers the body of an answer that may be a hub's.
+async fn gather(visit: &Visit, mut incoming: Incoming, bytes_max: usize) -> Result<Gathered, Box<Response<Body>>> {
     let mut body = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
         match frame {
@@ -168,17 +199,10 @@ async fn read(
         // not ASP.NET Core send others, and no client looks at it.
         let other = body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{');
         if other || body.len() > bytes_max {
-            return Err(pass(Response::from_parts(head, Body::Resumed(body.freeze(), incoming))));
+            return Ok(Gathered::Other(Body::Resumed(body.freeze(), incoming)));
         }
     }
-    let body = body.freeze();
-    match NegotiateResponse::from_json(&body) {
-        Ok(parsed) => Ok((Answered { backend, connection, head, body, elsewhere: None }, parsed)),
-        Err(_) => {
-            backend.keep_after(connection, &head.headers);
-            Err(pass(Response::from_parts(head, Body::Full(body))))
-        }
-    }
+    Ok(Gathered::Whole(body.freeze()))
 }
 
 async fn finish(

@@ -79,7 +79,7 @@ pub(crate) async fn connect(
     let question = Question { target: head.uri, headers };
     let first = question.request(Method::GET, Body::Empty);
     let answer = match held {
-        Some(mut held) if !held.is_closed() => match held.send(first, backend.headers_timeout()).await {
+        Some(mut held) if !held.is_closed() => match held.send(first, backend.terms()).await {
             Ok(response) => Ok((response, held)),
             Err(Failed::Unsent(first, _)) => backend.exchange(*first).await,
             Err(failed) => Err(failed),

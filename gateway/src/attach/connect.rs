@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
 
 use crate::answer;
-use crate::backend::{Backend, Failed, HubHttp};
+use crate::backend::{Backend, Failed, HubHttp, Reply};
 use crate::body::Body;
 use crate::forward::{Agreed, agree, failure, upgrade_request};
 use crate::outbound;
@@ -52,9 +51,8 @@ pub(crate) async fn connect(
         return connect_over_polls(visit, &backend, held, request, key, to_http2).await.map(|agreed| (waiting, agreed));
     }
     match send(&backend, held, request).await {
-        Ok((response, connection)) => {
-            drop(connection);
-            match agree(visit, &backend, response, key.as_bytes(), to_http2).await {
+        Ok(reply) => {
+            match agree(visit, &backend, reply, key.as_bytes(), to_http2).await {
                 Ok(agreed) => Ok((waiting, agreed)),
                 // Clients in Node repeat an event stream that is refused with 5xx for ever (rule B8).
                 Err(refusal) if event_stream && refusal.status().is_server_error() => {
@@ -92,24 +90,17 @@ async fn connect_over_polls(
     }
 }
 
-async fn send(
-    backend: &Arc<Backend>,
-    held: Option<HubHttp>,
-    request: Request<Body>,
-) -> Result<(Response<Incoming>, HubHttp), Failed> {
+async fn send(backend: &Arc<Backend>, held: Option<HubHttp>, request: Request<Body>) -> Result<Reply, Failed> {
     let mut request = request;
     if let Some(mut held) = held.filter(|held| !held.is_closed()) {
-        match held.send(request, backend.headers_timeout()).await {
-            Ok(response) => return Ok((response, held)),
+        match held.ask(request, backend.terms()).await {
+            Ok(reply) => return Ok(reply),
             Err(Failed::Unsent(unsent, _)) => request = *unsent,
             Err(sent) => return Err(sent),
         }
     }
     match backend.fresh_http().await {
-        Ok(mut fresh) => {
-            let response = fresh.send(request, backend.headers_timeout()).await?;
-            Ok((response, fresh))
-        }
+        Ok(mut fresh) => fresh.ask(request, backend.terms()).await,
         Err(error) => Err(Failed::Unsent(Box::new(request), error.into())),
     }
 }
