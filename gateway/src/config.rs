@@ -35,12 +35,12 @@ pub use self::environment::Environment;
 pub use self::error::{Error, Problem};
 pub use self::network::Network;
 pub use self::raw::{
-    AccessLogFormat, Affinity, HostHeader, Limits, Log, LogFormat, LogLevel, RedirectMode, RouteProtocol,
-    StatefulReconnect, Timeouts, TransportName,
+    AccessLogFormat, Affinity, BackendProtocol, HostHeader, Limits, Log, LogFormat, LogLevel, PropertyNames,
+    RedirectMode, RouteProtocol, StatefulReconnect, Timeouts, TransportName,
 };
 use self::raw::{RawAdmin, RawBackend, RawConfig, RawListener, RawRoute};
 pub use self::reload::Changes;
-pub use self::route::{Cors, HostPattern, Origin, Redirects, Route, RouteKind, Routes, host_name};
+pub use self::route::{Cors, HostPattern, Origin, Redirects, Route, RouteKind, Routes, Transcoding, host_name};
 use crate::secret::Secret;
 
 /// A whole, checked configuration.

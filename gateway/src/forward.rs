@@ -22,6 +22,7 @@ use crate::observe::{Attached, connect_outcome, note_cause};
 use crate::outbound;
 use crate::pace::Paced;
 use crate::relay::{Ends, Relay, Report, Surroundings};
+use crate::transcoding;
 use crate::visit::{Visit, wants_event_stream, wants_web_socket};
 
 /// Passes a request on as it is.
@@ -161,6 +162,13 @@ pub(crate) struct Agreed {
     pub(crate) hub: (Stream, bytes::Bytes),
 }
 
+impl Agreed {
+    /// In the protocol of the client, where the route's hubs may speak another (rule I6).
+    pub(crate) fn transcoded(self, visit: &Visit) -> Self {
+        Self { response: self.response, hub: transcoding::in_front_of(visit, self.hub) }
+    }
+}
+
 /// Asks a backend for a WebSocket; any other answer than a right 101 is handed on (rule B4).
 ///
 /// # Errors
@@ -260,7 +268,8 @@ async fn forward_web_socket(visit: &Visit, mut request: Request<Incoming>) -> Re
     let query = request.uri().query().unwrap_or_default().to_owned();
     let affinity = outbound::affinity(visit, request.headers());
     let client = hyper::upgrade::on(&mut request);
-    let hub = visit.route.knows_hub(visit.path.hub());
+    // What is to be read must not be compressed.
+    let hub = visit.route.knows_hub(visit.path.hub()) || visit.route.transcoding.is_some();
     let mut request = request.map(|_| Body::Empty);
     upgrade_request(visit, &mut request, &query, &key, hub);
     let (backend, response, connection) = match exchange(visit, request, affinity).await {
@@ -270,6 +279,7 @@ async fn forward_web_socket(visit: &Visit, mut request: Request<Incoming>) -> Re
     drop(connection);
     match agree(visit, &backend, Reply::Http(response), key.as_bytes(), to_http2).await {
         Ok(agreed) => {
+            let agreed = agreed.transcoded(visit);
             let share = backend.share();
             let attached = Attached::new(visit, Kind::WebSocket, backend.address, "");
             let ended = move |report: &Report| attached.ended(report.outcome.into(), report.spoken, report.bytes);

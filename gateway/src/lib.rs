@@ -29,6 +29,7 @@ pub mod path;
 pub mod query;
 pub mod secret;
 pub mod token;
+mod transcoding;
 
 mod answer;
 mod attach;

@@ -14,6 +14,7 @@ use crate::relay::Traffic;
 use crate::resolver::Resolver;
 use crate::tls;
 use crate::token::TokenKeys;
+use crate::transcoding::Transcoding;
 
 /// Hub paths remembered per route, in quick use (rule B5).
 const KNOWN_HUBS_MAX: usize = 1_000;
@@ -44,6 +45,8 @@ pub(crate) struct Route {
     pub(crate) traffic: Arc<Traffic>,
     /// What its requests count into.
     pub(crate) meters: Meters,
+    /// How its hubs' messages are transcoded, if they are.
+    pub(crate) transcoding: Option<Arc<Transcoding>>,
     known_hubs: Arc<Mutex<HashSet<Box<str>>>>,
 }
 
@@ -117,6 +120,10 @@ impl Live {
                     pool: pool.map(|pool| Arc::clone(&pool.pool)),
                     traffic: metrics.traffic(&route.name),
                     meters: Meters::new(&route.name),
+                    transcoding: route.transcoding.as_ref().map(|config| {
+                        let (hub, rules) = (config.hub, Arc::clone(&config.rules));
+                        Arc::new(Transcoding { hub, rules, metrics: metrics.transcodes(&route.name) })
+                    }),
                     known_hubs: before
                         .and_then(|before| before.route(route))
                         .filter(|old| old.config.digest == route.digest)

@@ -230,6 +230,20 @@ label! {
 }
 
 label! {
+    /// Why a hub message could not be transcoded.
+    pub enum TranscodeCause {
+        /// It violates its own protocol.
+        Protocol = "protocol",
+        /// A value has no form in the other protocol.
+        Value = "value",
+        /// A value is not what a hint of the route says.
+        Hint = "hint",
+        /// It is too long or nested too deep, or too many calls wait.
+        Limit = "limit",
+    }
+}
+
+label! {
     /// What became of a reload.
     pub enum ReloadOutcome {
         /// The new configuration is in force.
@@ -258,6 +272,9 @@ pub struct Metrics {
     stateful_duplicates: Counters,
     stateful_overflows: Counters,
     stateful_bytes: Gauges,
+    transcoded_messages: Counters,
+    transcoded_bytes: Counters,
+    transcode_errors: Counters,
     backend_up: Gauges,
     backend_connections: Gauges,
     backend_connect_failures: Counters,
@@ -303,6 +320,36 @@ pub struct RouteMetrics {
     pub stateful_bytes: Gauge,
 }
 
+/// Directions in the order of [`TranscodeMetrics`].
+const DIRECTIONS: [Direction; 2] = [Direction::FromClient, Direction::ToClient];
+
+/// Handles of a route whose hubs speak another protocol than its clients.
+#[derive(Debug, Clone)]
+pub struct TranscodeMetrics {
+    messages: [Counter; 2],
+    bytes: [Counter; 2],
+    /// By direction and cause.
+    errors: [Vec<Counter>; 2],
+}
+
+impl TranscodeMetrics {
+    /// Counts a message that was transcoded, with its bytes as it came, framing included.
+    pub fn passed(&self, direction: Direction, bytes: usize) {
+        let at = direction as usize;
+        if let (Some(messages), Some(all)) = (self.messages.get(at), self.bytes.get(at)) {
+            messages.inc();
+            all.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Counts a message that could not be.
+    pub fn refused(&self, direction: Direction, cause: TranscodeCause) {
+        if let Some(errors) = self.errors.get(direction as usize).and_then(|causes| causes.get(cause as usize)) {
+            errors.inc();
+        }
+    }
+}
+
 /// Handles of a server at one of its addresses.
 #[derive(Debug, Clone)]
 pub struct BackendMetrics {
@@ -345,6 +392,9 @@ impl Metrics {
             stateful_duplicates: Family::default(),
             stateful_overflows: Family::default(),
             stateful_bytes: Family::default(),
+            transcoded_messages: Family::default(),
+            transcoded_bytes: Family::default(),
+            transcode_errors: Family::default(),
             backend_up: Family::default(),
             backend_connections: Family::default(),
             backend_connect_failures: Family::default(),
@@ -393,12 +443,20 @@ impl Metrics {
             "Connections ended because their client did not acknowledge in time",
             &self.stateful_overflows,
         );
+        family("transcoded_messages", "Hub messages put into the other hub protocol", &self.transcoded_messages);
+        family(
+            "transcode_errors",
+            "Hub messages that could not be put into the other hub protocol, by cause",
+            &self.transcode_errors,
+        );
         family("backend_connect_failures", "Connects to a server that failed", &self.backend_connect_failures);
         family("backend_resolve_failures", "Server names that did not resolve", &self.backend_resolve_failures);
         family("limit_reached", "Times that a bound was reached", &self.limits);
         family("config_reload", "Reloads of the configuration", &self.reloads);
         let bytes = "Bytes of attached connections, framing included";
         registry.register_with_unit("connection", bytes, Unit::Bytes, self.bytes.clone());
+        let bytes = "Bytes of hub messages that were put into the other hub protocol, as they came";
+        registry.register_with_unit("transcoded", bytes, Unit::Bytes, self.transcoded_bytes.clone());
         registry.register_with_unit(
             "connect_duration",
             "From a transport's first request to its being attached",
@@ -451,6 +509,25 @@ impl Metrics {
             stateful_duplicates: self.stateful_duplicates.get_or_create_owned(&of_route),
             stateful_overflows: self.stateful_overflows.get_or_create_owned(&of_route),
             stateful_bytes: self.stateful_bytes.get_or_create_owned(&of_route),
+        }
+    }
+
+    /// Handles of a route whose hubs speak another protocol than its clients.
+    pub fn transcodes(&self, route: &str) -> TranscodeMetrics {
+        let by_direction = |family: &Counters| {
+            let labels = |direction: Direction| vec![("route", route.to_owned()), ("direction", direction.to_string())];
+            DIRECTIONS.map(|direction| family.get_or_create_owned(&labels(direction)))
+        };
+        let errors = DIRECTIONS.map(|direction| {
+            let labels = |cause: &TranscodeCause| {
+                vec![("route", route.to_owned()), ("direction", direction.to_string()), ("cause", cause.to_string())]
+            };
+            TranscodeCause::ALL.iter().map(|cause| self.transcode_errors.get_or_create_owned(&labels(cause))).collect()
+        });
+        TranscodeMetrics {
+            messages: by_direction(&self.transcoded_messages),
+            bytes: by_direction(&self.transcoded_bytes),
+            errors,
         }
     }
 

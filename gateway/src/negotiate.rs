@@ -338,10 +338,22 @@ fn seal(visit: &Visit, contents: &Contents, elsewhere: bool) -> Result<(Secret, 
     }
 }
 
+/// Says that transports carry all that they can, whatever the hub speaks itself (rule I6).
+fn carry_both(negotiated: &mut NegotiatedConnection) {
+    for offered in &mut negotiated.available_transports {
+        if let Some(transport) = Transport::from_name(&offered.transport) {
+            offered.transfer_formats = AvailableTransport::of(transport).transfer_formats;
+        }
+    }
+}
+
 /// Offers the route's transports, or the hub's where the route names none (rule D5).
 fn offer(visit: &Visit, negotiated: &mut NegotiatedConnection) {
     let wanted = &visit.route.config.transports;
     if wanted.is_empty() {
+        if visit.route.transcoding.is_some() {
+            carry_both(negotiated);
+        }
         return;
     }
     let transport = |name: &TransportName| match name {

@@ -48,12 +48,13 @@ pub(crate) async fn connect(
     }
     let held = waiting.held.take().map(|(http, _)| http);
     if !waiting.hub_has_web_sockets {
-        return connect_over_polls(visit, &backend, held, request, key, to_http2).await.map(|agreed| (waiting, agreed));
+        let agreed = connect_over_polls(visit, &backend, held, request, key, to_http2).await?;
+        return Ok((waiting, agreed.transcoded(visit)));
     }
     match send(&backend, held, request).await {
         Ok(reply) => {
             match agree(visit, &backend, reply, key.as_bytes(), to_http2).await {
-                Ok(agreed) => Ok((waiting, agreed)),
+                Ok(agreed) => Ok((waiting, agreed.transcoded(visit))),
                 // Clients in Node repeat an event stream that is refused with 5xx for ever (rule B8).
                 Err(refusal) if event_stream && refusal.status().is_server_error() => {
                     Err(Box::new(answer::no_connection()))

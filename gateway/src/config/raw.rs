@@ -128,6 +128,17 @@ section! {
         /// Who keeps a connection whose WebSocket is lost, where a client asks for stateful reconnect: "edge" is the gateway,
         /// whatever the hub can do; "backend" leaves it to the hub; "off" grants it to nobody.
         stateful_reconnect: StatefulReconnect as Word<StatefulReconnect> = StatefulReconnect::Edge;
+        /// What the hubs speak: "json" or "messagepack" puts the messages of clients that speak the other one into it and back;
+        /// "client" leaves them alone. The guide's page on transcoding tells what becomes of what.
+        backend_protocol: BackendProtocol as Word<BackendProtocol> = BackendProtocol::Client;
+        /// Names of members, where messages are transcoded: "keep" leaves them alone, "camel-to-pascal" makes `stringProp` in JSON
+        /// `StringProp` in MessagePack and back, as ASP.NET Core's two protocols have them.
+        property_names: PropertyNames as Word<PropertyNames> = PropertyNames::Keep;
+        /// With "camel-to-pascal": names whose declaration their JSON form does not tell.
+        declared_names: Vec<String> as Texts = Vec::new() => "[\"ID\", \"URLValue\"]";
+        /// What values are that bytes alone do not tell.
+        hints: Vec<RawHints> as Tables<RawHints> = Vec::new()
+            => "[{ target = \"Upload\", values = { \"arguments.0\" = \"bytes\", \"result.sentAt\" = \"date\" } }]";
         /// "cookie" brings a browser back to the server it was at (Blazor Server needs that), "off" does not.
         affinity: Affinity as Word<Affinity> = Affinity::Off;
         /// What becomes of redirects in negotiate answers: "pass" hands them to the client, "follow" follows them.
@@ -138,6 +149,16 @@ section! {
         bind_identity: bool as Flag = true;
         /// Answers browsers of other origins here instead of leaving that to the hub.
         cors: Option<RawCors> as TableOrNone<RawCors> = None => "{ origins = [\"https://www.example.com\"] }";
+    }
+}
+
+section! {
+    /// What values in the messages of one target are, where they are transcoded.
+    pub(crate) struct RawHints {
+        /// The method, of the hub or the client.
+        target: Option<String> as Text = None;
+        /// Hints by path: `arguments.N`, `streams.N`, `result` or `item`, then names of members, numbers of elements, or `*`.
+        values: BTreeMap<String, String> as Named<String> = BTreeMap::new();
     }
 }
 
@@ -364,6 +385,28 @@ words! {
         Backend = "backend",
         /// Nobody.
         Off = "off",
+    }
+}
+
+words! {
+    /// What the hubs of a route speak.
+    pub enum BackendProtocol {
+        /// What their clients speak.
+        Client = "client",
+        /// JSON.
+        Json = "json",
+        /// MessagePack.
+        MessagePack = "messagepack",
+    }
+}
+
+words! {
+    /// What happens to names of members where messages are transcoded.
+    pub enum PropertyNames {
+        /// Nothing.
+        Keep = "keep",
+        /// camelCase in JSON, PascalCase in MessagePack.
+        CamelToPascal = "camel-to-pascal",
     }
 }
 

@@ -12,6 +12,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hubgate_protocol::HubProtocol;
+use hubgate_protocol::transcode::Rules;
+
 use super::backend::Backend;
 use super::digest::Digest;
 use super::raw::{Affinity, RouteProtocol, StatefulReconnect, TransportName};
@@ -38,6 +41,8 @@ pub struct Route {
     pub transports: Vec<TransportName>,
     /// Who keeps a connection whose WebSocket is lost (rule I1).
     pub stateful_reconnect: StatefulReconnect,
+    /// What the hubs speak, where that may not be what their clients speak (rule I6).
+    pub transcoding: Option<Transcoding>,
     /// Whether clients come back to their server (rule D6).
     pub affinity: Affinity,
     /// What becomes of redirects in negotiate answers (rule B7).
@@ -48,6 +53,15 @@ pub struct Route {
     pub cors: Option<Cors>,
     /// The digest that names this route in tokens (rule A1).
     pub digest: Digest,
+}
+
+/// How hub messages are put into the hubs' protocol and back (rule I6).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transcoding {
+    /// What the hubs speak.
+    pub hub: HubProtocol,
+    /// Names of members, and what bytes alone do not tell.
+    pub rules: Arc<Rules>,
 }
 
 /// What a route serves.

@@ -107,6 +107,18 @@ fn er_g1_problems_name_setting_value_and_fix() {
             "route \"x\": backend = \"ap\": there is no such pool: did you mean \"app\"?",
         ),
         ("[[route]]\nname = \"x\"\nhub = \"/x\"", "route \"x\": backend: name the pool"),
+        (
+            "[[route]]\nname = \"x\"\nhub = \"/x\"\nbackend = \"app\"\nbackend_protocol = \"json\"\nstateful_reconnect = \"backend\"",
+            "route \"x\": stateful_reconnect = \"backend\": must be \"edge\" or \"off\"",
+        ),
+        (
+            "[[route]]\nname = \"x\"\nhub = \"/x\"\nbackend = \"app\"\nhints = [{ target = \"T\", values = { result = \"byte\" } }]",
+            "route \"x\": hints = \"result\" = \"byte\": 'byte' is no hint",
+        ),
+        (
+            "[[route]]\nname = \"x\"\nhub = \"/x\"\nbackend = \"app\"\nhints = [{ values = { result = \"bytes\" } }]",
+            "route \"x\": hints: name the target",
+        ),
         ("[[route]]\nname = \"all\"\nhub = \"/x\"\nbackend = \"app\"", "route \"all\": name: is used twice"),
         (
             "[[route]]\nname = \"x\"\nprefix = \"/\"\nbackend = \"app\"",

@@ -10,14 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hubgate_protocol::HubProtocol;
+use hubgate_protocol::transcode::{self, Hints, Rules};
+
 use super::backend::{Backend, Scheme, Server, ServerHost, Verification};
 use super::codec::{duration_text, size_text};
 use super::error::Problem;
 use super::raw::{
-    Limits, RawBackend, RawConfig, RawCors, RawListener, RawRoute, RawToken, RedirectMode, RouteProtocol, Timeouts,
-    TransportName,
+    BackendProtocol, Limits, PropertyNames, RawBackend, RawConfig, RawCors, RawListener, RawRoute, RawToken,
+    RedirectMode, RouteProtocol, StatefulReconnect, Timeouts, TransportName,
 };
-use super::route::{Cors, HostPattern, Origin, Redirects, Route, RouteKind, Routes};
+use super::route::{Cors, HostPattern, Origin, Redirects, Route, RouteKind, Routes, Transcoding};
 use super::{Admin, CertificateFiles, Config, Listener};
 use crate::path::NormalPath;
 use crate::secret::Secret;
@@ -215,6 +218,7 @@ impl Check<'_> {
             let parsed = route_path(text, RouteKind::Forward);
             self.keep(&format!("{setting}: replace_prefix"), text, parsed)
         });
+        let transcoding = self.transcoding(&setting, &raw);
         let (redirects, cors) = (self.redirects(&setting, &raw), self.cors(&setting, raw.cors));
         self.transports(&setting, &raw.transports);
         let digest = Route::digest_of(&name, &hosts, &path);
@@ -228,6 +232,7 @@ impl Check<'_> {
             protocol: raw.protocol,
             transports: raw.transports,
             stateful_reconnect: raw.stateful_reconnect,
+            transcoding,
             affinity: raw.affinity,
             redirects,
             bind_identity: raw.bind_identity,
@@ -260,6 +265,47 @@ impl Check<'_> {
             self.wrong(format!("{setting}: protocol"), "\"any\"", "belongs to a route with `hub` or `hubs`");
         }
         Some((found.0, found.1))
+    }
+
+    fn transcoding(&mut self, setting: &str, raw: &RawRoute) -> Option<Transcoding> {
+        let mut hints = Hints::default();
+        for raw in &raw.hints {
+            let Some(target) = &raw.target else {
+                self.missing(format!("{setting}: hints"), "name the target that they are for");
+                continue;
+            };
+            for (path, hint) in &raw.values {
+                if let Err(error) = hints.add(target, path, hint) {
+                    self.wrong(format!("{setting}: hints"), format!("{path:?} = {hint:?}"), error.to_string());
+                }
+            }
+        }
+        let property_names = match raw.property_names {
+            PropertyNames::Keep => transcode::PropertyNames::Keep,
+            PropertyNames::CamelToPascal => {
+                transcode::PropertyNames::CamelToPascal(raw.declared_names.iter().cloned().collect())
+            }
+        };
+        if raw.property_names == PropertyNames::Keep && !raw.declared_names.is_empty() {
+            self.warnings.push(format!("{setting}: declared_names have no effect without property_names"));
+        }
+        let rules = Rules { property_names, hints };
+        let hub = match raw.backend_protocol {
+            BackendProtocol::Client => {
+                if rules != Rules::default() {
+                    self.warnings.push(format!("{setting}: names and hints have no effect without backend_protocol"));
+                }
+                return None;
+            }
+            BackendProtocol::Json => HubProtocol::Json,
+            BackendProtocol::MessagePack => HubProtocol::MessagePack,
+        };
+        if raw.stateful_reconnect == StatefulReconnect::Backend {
+            // A client that comes back says no handshake, which would tell its protocol.
+            let fix = "must be \"edge\" or \"off\" where backend_protocol is set";
+            self.wrong(format!("{setting}: stateful_reconnect"), "\"backend\"", fix);
+        }
+        Some(Transcoding { hub, rules: Arc::new(rules) })
     }
 
     fn transports(&mut self, setting: &str, transports: &[TransportName]) {

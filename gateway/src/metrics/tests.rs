@@ -9,6 +9,7 @@ use super::*;
 fn every_series() -> Metrics {
     let (metrics, chat) = (Metrics::new(), Meters::new("chat"));
     metrics.route("chat");
+    metrics.transcodes("chat");
     metrics.backend("app", "10.0.0.1:5000");
     metrics.resolve_failures("app");
     for transport in Transport::ALL {

@@ -23,3 +23,4 @@ mod requests;
 mod stateful;
 mod stopping;
 mod tokens;
+mod transcoding;
