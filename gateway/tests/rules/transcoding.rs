@@ -216,8 +216,9 @@ async fn er_i7_messages_in_any_frames_keep_their_bounds() {
     assert_eq!(hub.frame().await, Frame::new(Frame::PING, "in between"));
     client.send_frame(&binary(back_part)).await;
     assert_eq!(hub.frame().await, Frame::text(record), "a message in two frames goes on as one");
-    hub.send_frame(&Frame::text(&record[..20])).await;
-    hub.send_frame(&Frame::text(format!("{}{PING}", &record[20..]))).await;
+    let (front_part, back_part) = record.split_at(20);
+    hub.send_frame(&Frame::text(front_part)).await;
+    hub.send_frame(&Frame::text(format!("{back_part}{PING}"))).await;
     let got = client.frame().await;
     assert_eq!((got.opcode, got.payload.ends_with(&packed("91 06"))), (Frame::BINARY, true), "{got:?}");
 }
@@ -243,8 +244,9 @@ async fn er_i6_who_speaks_the_hubs_protocol_or_none_passes_untouched() {
         let target = format!("/chat?id={}", negotiate(&front, "/chat").await.token);
         let mut client = web_socket(&front, &target).await.unwrap();
         let (_, mut hub) = backend.socket().await;
-        let fragment = Frame { fin: false, ..Frame::text(&first[..5]) };
-        let rest = Frame::new(0, &first[5..]);
+        let (front_part, back_part) = first.split_at(5);
+        let fragment = Frame { fin: false, ..Frame::text(front_part) };
+        let rest = Frame::new(0, back_part);
         let frames = [Frame::new(Frame::PING, "1"), fragment, rest, Frame::text("anything"), binary("at all")];
         for frame in &frames {
             client.send_frame(frame).await;
