@@ -330,6 +330,7 @@ pub struct TranscodeMetrics {
     bytes: [Counter; 2],
     /// By direction and cause.
     errors: [Vec<Counter>; 2],
+    limits: [Counter; 2],
 }
 
 impl TranscodeMetrics {
@@ -346,6 +347,13 @@ impl TranscodeMetrics {
     pub fn refused(&self, direction: Direction, cause: TranscodeCause) {
         if let Some(errors) = self.errors.get(direction as usize).and_then(|causes| causes.get(cause as usize)) {
             errors.inc();
+        }
+    }
+
+    /// Counts a message that is too long, or would be.
+    pub fn too_long(&self, direction: Direction) {
+        if let Some(limit) = self.limits.get(direction as usize) {
+            limit.inc();
         }
     }
 }
@@ -528,6 +536,8 @@ impl Metrics {
             messages: by_direction(&self.transcoded_messages),
             bytes: by_direction(&self.transcoded_bytes),
             errors,
+            limits: [Limit::ClientMessage, Limit::HubMessage]
+                .map(|limit| self.limits.get_or_create_owned(&vec![("limit", limit.to_string())])),
         }
     }
 

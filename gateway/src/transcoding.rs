@@ -15,10 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use hubgate_protocol::framing::{MessageSplitter, RECORD_SEPARATOR};
+use hubgate_protocol::framing::{self, MessageSplitter, RECORD_SEPARATOR};
 use hubgate_protocol::message::Close;
-use hubgate_protocol::transcode::{Answer, Cause, Rules, Step, Transcoder};
-use hubgate_protocol::websocket::Incoming;
+use hubgate_protocol::transcode::{self, Answer, Cause, Rules, Step, Transcoder};
+use hubgate_protocol::websocket::{Incoming, Violation};
 use hubgate_protocol::{HubMessage, HubProtocol};
 use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, copy, duplex, split};
 
@@ -232,7 +232,7 @@ impl Between<'_> {
                 Ok(None) => return Err(Stopped::ClientGone),
                 Err(error) => {
                     tracing::debug!(%error, "a client's frames cannot be transcoded");
-                    return Err(self.broken(Direction::FromClient, TranscodeCause::Limit).await);
+                    return Err(self.broken(Direction::FromClient, cause_of(&error)).await);
                 }
             }
         }
@@ -245,7 +245,7 @@ impl Between<'_> {
             let whole = match way.splitter.next(&mut way.rest) {
                 Ok(Some(whole)) => whole,
                 Ok(None) => break None,
-                Err(_) => break Some(Err(TranscodeCause::Limit)),
+                Err(error) => break Some(Err(cut_cause(&error))),
             };
             let step = self.transcoder().client_message(&whole.body());
             self.count(Direction::FromClient, whole.framed().len(), &step);
@@ -285,7 +285,7 @@ impl Between<'_> {
                 Ok(None) => return Err(Stopped::HubGone),
                 Err(error) => {
                     tracing::debug!(%error, "a hub's frames cannot be transcoded");
-                    return Err(self.broken(Direction::ToClient, TranscodeCause::Limit).await);
+                    return Err(self.broken(Direction::ToClient, cause_of(&error)).await);
                 }
             }
         }
@@ -305,7 +305,7 @@ impl Between<'_> {
             let whole = match way.splitter.next(&mut way.rest) {
                 Ok(Some(whole)) => whole,
                 Ok(None) => break None,
-                Err(_) => break Some(Err(TranscodeCause::Limit)),
+                Err(error) => break Some(Err(cut_cause(&error))),
             };
             let step = self.transcoder().hub_message(&whole.body());
             self.count(Direction::ToClient, whole.framed().len(), &step);
@@ -356,6 +356,9 @@ impl Between<'_> {
             Step::Refused { error, answer } => {
                 tracing::debug!(%error, %direction, answered = *answer != Answer::None, "a message cannot be transcoded");
                 metrics.refused(direction, error.cause().into());
+                if matches!(error, transcode::Error::TooLarge { .. }) {
+                    metrics.too_long(direction);
+                }
             }
         }
     }
@@ -363,6 +366,9 @@ impl Between<'_> {
     /// Ends the connection because of bytes that are no messages of their protocol, or too many.
     async fn broken(&self, direction: Direction, cause: TranscodeCause) -> Stopped {
         self.transcoding.metrics.refused(direction, cause);
+        if cause == TranscodeCause::Limit {
+            self.transcoding.metrics.too_long(direction);
+        }
         let close = self.client.to_bytes(&HubMessage::Close(Close::with_error(None)));
         self.end(&close).await
     }
@@ -375,6 +381,20 @@ impl Between<'_> {
         }
         let _gone_already = self.to_hub.lock().await.close().await;
         Stopped::Ended
+    }
+}
+
+const fn cause_of(violation: &Violation) -> TranscodeCause {
+    match violation {
+        Violation::MessageTooLong(_) => TranscodeCause::Limit,
+        _ => TranscodeCause::Protocol,
+    }
+}
+
+const fn cut_cause(error: &framing::Error) -> TranscodeCause {
+    match error {
+        framing::Error::MessageTooLarge { .. } => TranscodeCause::Limit,
+        framing::Error::LengthPrefix => TranscodeCause::Protocol,
     }
 }
 

@@ -198,6 +198,9 @@ async fn er_i6_what_is_no_message_ends_the_connection() {
         let line =
             format!("hubgate_transcode_errors_total{{route=\"app\",direction=\"from_client\",cause=\"{cause}\"}} 1");
         assert_eq!(metrics(&front, &line).await, [line]);
+        let count = u8::from(cause == "limit");
+        let line = format!("hubgate_limit_reached_total{{limit=\"client_message_bytes_max\"}} {count}");
+        assert_eq!(metrics(&front, &line).await, [line]);
     }
 }
 

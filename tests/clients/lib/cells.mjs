@@ -69,12 +69,16 @@ function lacks(...names) {
 /** The clients that run against the Go hub: one of Microsoft's, and its own. */
 const BEFORE_GO = ['js10', 'go'];
 
-/** The jobs whose cell names (`client/transport/protocol`) match `pattern`. */
-export function jobs(pattern, { via, hub }) {
+/** The clients whose messages are transcoded: all others speak as one of them. */
+const TRANSCODED = ['js10', 'js8', 'dotnet', 'java'];
+
+/** The jobs whose cell names (`client/transport/protocol`) match `pattern`; not those that speak what the hub alone speaks. */
+export function jobs(pattern, { via, hub, hubProtocol }) {
   const wanted = new RegExp(pattern ?? '.', 'i');
   const list = [];
   for (const client of CLIENTS) {
     const cannot = (client.only && client.only !== via)
+      || (hubProtocol && !TRANSCODED.includes(client.id))
       || (hub === 'go' && !BEFORE_GO.includes(client.id))
       // Without the gateway nobody answers the embedded hub's pre-flights.
       || (hub === 'embedded' && via === 'straight' && client.browser);
@@ -84,7 +88,7 @@ export function jobs(pattern, { via, hub }) {
     const cells = client.cells
       .map((cell) => ({ ...cell, client: client.id, name: `${client.id}/${cell.transport}/${cell.protocol}`,
         lacks: lacks(client.id, `${client.id}/${cell.transport}/${cell.protocol}`, `@${hub}`, `${client.id}@${hub}`), ...client.extra }))
-      .filter((cell) => wanted.test(cell.name))
+      .filter((cell) => wanted.test(cell.name) && cell.protocol !== hubProtocol)
       // The embedded and the Go hub have no long polling; the gateway makes the other transports.
       .filter((cell) => via === 'gateway' || hub.startsWith('aspnet') || cell.transport === 'WebSockets')
       // Clients are offered what the hub offers, and this one has no long polling.

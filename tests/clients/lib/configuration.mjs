@@ -6,9 +6,10 @@ import { temporaryDirectory } from './process.mjs';
 
 /**
  * Writes a configuration before `backends`; `tls` adds a self-signed certificate for localhost, `cors` answers pages of that origin
- * in the gateway instead of leaving that to the hub, `transports` offers those instead of the hub's own.
+ * in the gateway instead of leaving that to the hub, `transports` offers those instead of the hub's own, `protocol` is what hubs speak
+ * whose clients may speak another.
  */
-export function writeConfiguration(backends, { affinity = 'off', tls = false, cors, transports = [] } = {}) {
+export function writeConfiguration(backends, { affinity = 'off', tls = false, cors, transports = [], protocol = 'client' } = {}) {
   const directory = temporaryDirectory();
   const file = join(directory, 'hubgate.toml');
   writeFileSync(file, `[[listener]]
@@ -17,6 +18,10 @@ ${tls ? `tls = { certificates = [${certificate(directory)}] }` : ''}
 
 [admin]
 address = "127.0.0.1:0"
+
+[limits]
+# The matrix sends 1 MiB in one message, which transcoding must hold as a whole.
+client_message_bytes_max = "2 MiB"
 
 [backend.hubs]
 servers = [${backends.map((url) => JSON.stringify(url)).join(', ')}]
@@ -27,6 +32,7 @@ hubs = "/"
 backend = "hubs"
 affinity = "${affinity}"
 transports = ${JSON.stringify(transports)}
+backend_protocol = "${protocol}"
 ${cors ? `cors = { origins = [${JSON.stringify(cors)}] }` : ''}
 `);
   return file;

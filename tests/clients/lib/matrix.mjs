@@ -9,9 +9,10 @@ import { stop } from './process.mjs';
 import { HUBS, startGateway, startHub } from './servers.mjs';
 import { printTable } from './table.mjs';
 
-const USAGE = `usage: run [--hub aspnet10|aspnet8|embedded|go|all] [--via gateway|straight] [--client PATTERN] [--json FILE] [--parallel N]
+const USAGE = `usage: run [--hub aspnet10|aspnet8|embedded|go|all] [--via gateway|straight|transcoding] [--client PATTERN] [--json FILE] [--parallel N]
 
 Runs every cell of the client matrix and prints it as a table; exit code 1 when a cell fails.
+--via transcoding puts the gateway between clients of one hub protocol and ASP.NET Core hubs that speak the other one alone.
 --client takes a regular expression for client/transport/protocol, for example '^js10/LongPolling'.`;
 
 /** Runs the jobs, `parallel` at a time, in order of the list. */
@@ -32,9 +33,10 @@ async function runJobs(list, run, parallel) {
   return results.flat();
 }
 
-async function runHub(hub, options) {
+/** `hubProtocol` is the only protocol of the hub, and none of its clients'. */
+async function runHub(hub, options, hubProtocol) {
   const started = Date.now();
-  const all = jobs(options.client, { via: options.via, hub });
+  const all = jobs(options.client, { via: options.via, hub, hubProtocol });
   const skipped = [];
   const list = all.filter((job) => {
     const missing = prerequisite(job.client.needs);
@@ -50,18 +52,23 @@ async function runHub(hub, options) {
     pages.close();
     return { hub, via: options.via, seconds: 0, failures: noHub.fails ? 1 : 0, skipped: [], results: [] };
   }
-  const backend = await startHub(hub, { cors: hub.startsWith('aspnet') ? pages.origin : undefined });
+  const args = hubProtocol ? ['--protocols', hubProtocol] : [];
+  const backend = await startHub(hub, { cors: hub.startsWith('aspnet') ? pages.origin : undefined, args });
   // The embedded hub speaks WebSockets alone and answers no pages of another origin: before it the gateway's route does both.
   const route = hub === 'embedded' ? { cors: pages.origin, transports: ['WebSockets', 'ServerSentEvents', 'LongPolling'] } : {};
-  const configuration = hub === 'embedded' ? { config: writeConfiguration([backend.url], route) } : undefined;
-  const gateway = options.via === 'gateway' ? await startGateway([backend.url], configuration) : null;
+  if (hubProtocol) {
+    route.protocol = hubProtocol;
+  }
+  const configuration = Object.keys(route).length > 0 ? { config: writeConfiguration([backend.url], route) } : undefined;
+  const gateway = options.via === 'straight' ? null : await startGateway([backend.url], configuration);
   const overTls = gateway && list.some((job) => job.client.tls)
     ? await startGateway([], { config: writeConfiguration([backend.url], { tls: true, ...route }) }) : null;
   const run = { hub, pages, tlsUrl: overTls?.url, via: options.via, backend: backend.url, url: (gateway ?? backend).url };
   const results = await runJobs(list, run, Number(options.parallel));
   pages.close();
   const seconds = Math.round((Date.now() - started) / 1000);
-  const title = `${hub}, ${options.via === 'gateway' ? 'through the gateway' : 'straight'}: ${results.length} cells in ${seconds} s`;
+  const how = hubProtocol ? `of ${hubProtocol} alone, transcoded` : { gateway: 'through the gateway', straight: 'straight' }[options.via];
+  const title = `${hub}, ${how}: ${results.length} cells in ${seconds} s`;
   let failures = printTable(title, results, skipped) + skipped.filter(({ fails }) => fails).length;
   for (const server of [overTls, gateway, backend].filter(Boolean)) {
     if (server.exitCode !== null || server.signalCode !== null) {
@@ -71,7 +78,7 @@ async function runHub(hub, options) {
       await stop(server);
     }
   }
-  return { hub, via: options.via, seconds, failures, skipped, results };
+  return { hub, via: options.via, hubProtocol, seconds, failures, skipped, results };
 }
 
 export async function main() {
@@ -81,14 +88,18 @@ export async function main() {
       json: { type: 'string' }, parallel: { type: 'string', default: '2' }, help: { type: 'boolean' },
     },
   });
-  const hubs = options.hub === 'all' ? HUBS : [options.hub];
-  if (options.help || !hubs.every((hub) => HUBS.includes(hub)) || !['gateway', 'straight'].includes(options.via)) {
+  const transcodes = options.via === 'transcoding';
+  const known = transcodes ? HUBS.filter((hub) => hub.startsWith('aspnet')) : HUBS;
+  const hubs = options.hub === 'all' ? known : [options.hub];
+  if (options.help || !hubs.every((hub) => known.includes(hub)) || !['gateway', 'straight', 'transcoding'].includes(options.via)) {
     console.error(USAGE);
     return options.help ? 0 : 2;
   }
   const runs = [];
   for (const hub of hubs) {
-    runs.push(await runHub(hub, options));
+    for (const hubProtocol of transcodes ? ['json', 'messagepack'] : [undefined]) {
+      runs.push(await runHub(hub, options, hubProtocol));
+    }
   }
   if (options.json) {
     writeFileSync(options.json, `${JSON.stringify(runs, null, 1)}\n`);

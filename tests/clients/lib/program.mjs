@@ -16,7 +16,7 @@ export function told(cell, run, proxy) {
     base: run.url,
     cutBase: proxy.url,
     // What the hub must say of the transport; the Go hub cannot say.
-    hubTransport: run.hub === 'go' ? '' : run.via === 'gateway' ? 'WebSockets' : cell.transport,
+    hubTransport: run.hub === 'go' ? '' : run.via === 'straight' ? cell.transport : 'WebSockets',
     texts: run.hub === 'go' ? GO_TEXTS : undefined,
     user: `user of ${name}`,
     token: tokenFor(`user of ${name}`),
