@@ -69,16 +69,12 @@ function lacks(...names) {
 /** The clients that run against the Go hub: one of Microsoft's, and its own. */
 const BEFORE_GO = ['js10', 'go'];
 
-/** The clients whose messages are transcoded: all others speak as one of them. */
-const TRANSCODED = ['js10', 'js8', 'dotnet', 'java'];
-
 /** The jobs whose cell names (`client/transport/protocol`) match `pattern`; not those that speak what the hub alone speaks. */
 export function jobs(pattern, { via, hub, hubProtocol }) {
   const wanted = new RegExp(pattern ?? '.', 'i');
   const list = [];
   for (const client of CLIENTS) {
     const cannot = (client.only && client.only !== via)
-      || (hubProtocol && !TRANSCODED.includes(client.id))
       || (hub === 'go' && !BEFORE_GO.includes(client.id))
       // Without the gateway nobody answers the embedded hub's pre-flights.
       || (hub === 'embedded' && via === 'straight' && client.browser);

@@ -17,6 +17,7 @@ export function told(cell, run, proxy) {
     cutBase: proxy.url,
     // What the hub must say of the transport; the Go hub cannot say.
     hubTransport: run.hub === 'go' ? '' : run.via === 'straight' ? cell.transport : 'WebSockets',
+    transcoded: run.via === 'transcoding',
     texts: run.hub === 'go' ? GO_TEXTS : undefined,
     user: `user of ${name}`,
     token: tokenFor(`user of ${name}`),

@@ -23,6 +23,7 @@ const (
 type cell struct {
 	Name, Base, CutBase, HubTransport, Protocol, User, Token string
 	StepTimeoutMs                                            int
+	Transcoded                                               bool
 	Lacks                                                    map[string]string
 	Texts                                                    *texts
 	main, observer                                           *connection
@@ -251,14 +252,18 @@ func (c *cell) inOrder() error {
 }
 
 // cleanStop: this library ends with a hub Close that carries an error (in MessagePack one that ASP.NET Core cannot read), which
-// the hub must get unchanged.
+// the hub must get unchanged. A gateway that transcodes cannot read that one either, and closes towards the hub in good order.
 func (c *cell) cleanStop() error {
 	said := map[string]string{"json": "breaking loop. Party canceled: context canceled", "messagepack": "Reading 'error' as String failed."}
+	var wanted any = said[c.Protocol]
+	if c.Transcoded && c.Protocol == "messagepack" {
+		wanted = nil
+	}
 	c.main.Stop()
 	if c.Texts != aspnetTexts {
 		return c.event("disconnected", 15000)
 	}
-	return first(c.event("disconnected", 15000), c.observer.wants(said[c.Protocol], "DisconnectError", c.mainID))
+	return first(c.event("disconnected", 15000), c.observer.wants(wanted, "DisconnectError", c.mainID))
 }
 
 func (c *cell) reconnect() error {
