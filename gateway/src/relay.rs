@@ -332,11 +332,15 @@ impl Relay {
         }
         if orders.has(Orders::PING) && self.phase == Phase::Open {
             // A Ping to the hub goes up, its Pong comes down, and the reverse.
-            if self.up.ping(true) {
-                self.down.expect_pong();
+            if self.down.can_expect_pong()
+                && let Some(number) = self.up.ping(true)
+            {
+                self.down.expect_pong(number);
             }
-            if self.down.ping(false) {
-                self.up.expect_pong();
+            if self.up.can_expect_pong()
+                && let Some(number) = self.down.ping(false)
+            {
+                self.up.expect_pong(number);
             }
         }
         if orders.has(Orders::DRAIN | Orders::DRAIN_NOW) && self.phase == Phase::Open {

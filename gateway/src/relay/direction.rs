@@ -86,12 +86,14 @@ pub(super) struct Direction {
     stopped: Option<Stop>,
     reads: u8,
     ping: Option<Box<PingWatch>>,
+    /// The number of the last Ping of ours to this direction's sink.
+    pings: u8,
 }
 
-/// A Ping of ours whose Pong is to be swallowed.
+/// Pings of ours whose Pongs are to be swallowed. A peer may answer only the last of several.
 #[derive(Debug)]
 struct PingWatch {
-    payload: [u8; PING_BYTES],
+    last: u8,
     header: Option<FrameHeader>,
     kept: BytesMut,
 }
@@ -233,22 +235,29 @@ impl Direction {
     }
 
     /// Sends a Ping of ours to this direction's sink, at a frame boundary only, and watches the other direction's
-    /// frames for nothing: the Pong is swallowed where it comes in (see [`Direction::expect_pong`]).
-    pub(super) fn ping(&mut self, masked: bool) -> bool {
+    /// frames for nothing: the Pong is swallowed where it comes in (see [`Direction::expect_pong`]). Gives its number.
+    pub(super) fn ping(&mut self, masked: bool) -> Option<u8> {
         if !self.tracker.at_frame_boundary() || self.saw_close_frame {
-            return false;
+            return None;
         }
+        self.pings = self.pings.wrapping_add(1);
         let mask = masked.then_some([0x5A, 0xC3, 0x3C, 0xA5]);
         let mut frame = BytesMut::new();
-        websocket::write_frame(&mut frame, true, OpCode::Ping, mask, PING_PAYLOAD);
+        websocket::write_frame(&mut frame, true, OpCode::Ping, mask, &ping_payload(self.pings));
         self.held.extend_from_slice(&frame);
-        true
+        Some(self.pings)
     }
 
-    /// From now on a Pong with our payload is not passed on.
-    pub(super) fn expect_pong(&mut self) {
-        if self.ping.is_none() && self.tracker.at_frame_boundary() {
-            self.ping = Some(Box::new(PingWatch { payload: *PING_PAYLOAD, header: None, kept: BytesMut::new() }));
+    /// Whether Pongs can be watched for: inside a frame it cannot be told where the next one begins.
+    pub(super) fn can_expect_pong(&self) -> bool {
+        self.ping.is_some() || self.tracker.at_frame_boundary()
+    }
+
+    /// From now on Pongs of ours are not passed on, until that with this number.
+    pub(super) fn expect_pong(&mut self, number: u8) {
+        match &mut self.ping {
+            Some(watch) => watch.last = number,
+            None => self.ping = Some(Box::new(PingWatch { last: number, header: None, kept: BytesMut::new() })),
         }
     }
 
@@ -280,10 +289,14 @@ impl Direction {
                 if let Some(key) = header.mask {
                     websocket::apply_mask(&mut payload, key, 0);
                 }
-                if payload == watch.payload {
+                if payload == ping_payload(watch.last) {
                     watch.kept.advance(header.header_len + PING_BYTES);
                     found = true;
                     break;
+                }
+                if payload.starts_with(PING_NAME) {
+                    watch.kept.advance(header.header_len + PING_BYTES);
+                    continue;
                 }
             }
             self.held.extend_from_slice(&watch.kept.split_to(header.header_len));
@@ -297,8 +310,13 @@ impl Direction {
     }
 }
 
-/// The payload of our own pings.
-const PING_PAYLOAD: &[u8; PING_BYTES] = b"hubgate\x00";
+/// How the payload of our own pings begins; a number follows.
+const PING_NAME: &[u8; 7] = b"hubgate";
+
+fn ping_payload(number: u8) -> [u8; PING_BYTES] {
+    let [a, b, c, d, e, f, g] = *PING_NAME;
+    [a, b, c, d, e, f, g, number]
+}
 
 /// Reads into the thread's buffer.
 fn read_lent(cx: &mut Context<'_>, source: &mut Stream) -> Poll<std::io::Result<Lent>> {

@@ -222,6 +222,60 @@ async fn er_d8_our_pings_go_out_and_their_pongs_are_swallowed() {
 }
 
 #[tokio::test]
+async fn er_d8_the_pongs_of_several_pings_are_swallowed_too() {
+    for answered in [&[0, 1][..], &[1]] {
+        let mut rig = rig(4096);
+        rig.shake_hands().await;
+        let mut pings = Vec::new();
+        for _ in 0..2 {
+            rig.link.order(Orders::PING);
+            let mut ping = [0; 10];
+            rig.client.read_exact(&mut ping).await.expect("a ping");
+            pings.push(ping);
+        }
+        let mut bytes = Vec::new();
+        let mut expected = Vec::new();
+        for number in answered {
+            let between = frame(true, OpCode::Text, KEY, b"between\x1e");
+            bytes.extend([&between[..], &frame(true, OpCode::Pong, KEY, &pings[*number][2..])].concat());
+            expected.extend(between);
+        }
+        // Behind the last one nobody looks into frames any more: this one is the client's own affair.
+        let own = frame(true, OpCode::Pong, KEY, &pings[0][2..]);
+        bytes.extend(&own);
+        expected.extend(own);
+        for byte in bytes {
+            rig.client.write_all(&[byte]).await.expect("room");
+        }
+        let mut to_hub = vec![0; 2 * 14 + expected.len()];
+        rig.hub.read_exact(&mut to_hub).await.expect("bytes");
+        assert_eq!(to_hub[2 * 14..], expected, "{answered:?}");
+    }
+}
+
+#[tokio::test]
+async fn er_d8_no_ping_is_sent_whose_pong_could_not_be_told() {
+    let mut rig = rig(4096);
+    rig.shake_hands().await;
+    // The client is inside a frame: what comes from it cannot be watched, so nobody is pinged.
+    let message = frame(true, OpCode::Text, KEY, b"torn\x1e");
+    let (head, tail) = message.split_at(8);
+    rig.client.write_all(head).await.expect("room");
+    let mut first = vec![0; head.len()];
+    rig.hub.read_exact(&mut first).await.expect("bytes");
+    rig.link.order(Orders::PING);
+    rig.client.write_all(tail).await.expect("room");
+    let mut rest = vec![0; tail.len()];
+    rig.hub.read_exact(&mut rest).await.expect("bytes");
+    assert_eq!([first, rest].concat(), message, "no Ping inside the client's frame either");
+    let answer = frame(true, OpCode::Text, None, b"whole\x1e");
+    rig.hub.write_all(&answer).await.expect("room");
+    let mut got = vec![0; answer.len()];
+    rig.client.read_exact(&mut got).await.expect("bytes");
+    assert_eq!(got, answer, "and no Ping to the client");
+}
+
+#[tokio::test]
 async fn a_reader_that_stops_stops_the_other_side() {
     let mut rig = rig(1024);
     rig.shake_hands().await;
