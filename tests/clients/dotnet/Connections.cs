@@ -16,13 +16,13 @@ public static class Connections
 {
     private static readonly TimeSpan[] Delays = [.. new[] { 0, 100, 500, 1000, 2000 }.Select(ms => TimeSpan.FromMilliseconds(ms))];
 
-    /// <summary>An unstarted connection that reconnects by itself; with a token, or without one.</summary>
-    public static HubConnection Build(string url, string? token, bool messagePack)
+    /// <summary>An unstarted connection, with a token or without one: stateful, or one that reconnects by itself.</summary>
+    public static HubConnection Build(string url, string? token, bool messagePack, bool stateful = false)
     {
         var builder = new HubConnectionBuilder();
 #if OWN_CONNECTION
         builder.Services.AddSingleton<IConnectionFactory>(new WebSocketConnectionFactory());
-        builder.Services.AddSingleton<EndPoint>(new HubEndPoint(new Uri(url), token, messagePack));
+        builder.Services.AddSingleton<EndPoint>(new HubEndPoint(new Uri(url), token, messagePack, stateful));
         if (messagePack) builder.AddWorkerMessagePack();
 #else
         builder.WithUrl(url, HttpTransportType.WebSockets, options =>
@@ -31,7 +31,10 @@ public static class Connections
         });
         if (messagePack) builder.AddMessagePackProtocol();
 #endif
-        builder.WithAutomaticReconnect(Delays);
+        if (!stateful) builder.WithAutomaticReconnect(Delays);
+#if !OWN_CONNECTION
+        if (stateful) builder.WithStatefulReconnect();
+#endif
         return builder.Build();
     }
 }
