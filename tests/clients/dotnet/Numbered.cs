@@ -6,11 +6,13 @@ using Microsoft.AspNetCore.SignalR.Client;
 namespace ClientCell;
 
 /// <summary>What the runner tells.</summary>
-public sealed record NumberedCell(string Url, string Protocol, string Group, int Total, int Size, int SpanMs, int ActiveMs, int IdleMs);
+public sealed record NumberedCell(string Url, string Protocol, string Group, int Total, int Size, int Pad, int SpanMs, int ActiveMs, int IdleMs);
 
 public sealed class Numbered(NumberedCell cell)
 {
     private static readonly TimeSpan Tick = TimeSpan.FromMilliseconds(20);
+    /// <summary>Long calls are this far apart: the reference stalls when more than 64 KiB wait.</summary>
+    private static readonly TimeSpan LongCalls = TimeSpan.FromMilliseconds(400);
 
     private readonly object _gate = new();
     private readonly HashSet<int> _seen = [];
@@ -18,6 +20,7 @@ public sealed class Numbered(NumberedCell cell)
     private HubConnection _connection = null!;
     private (int Doubled, int Late, int Highest) _received = (0, 0, -1);
     private (int Asked, int Wrong, int Open) _echoes;
+    private long _echoedAt;
     private int _sent;
     private int _ended;
     private bool _stopping;
@@ -101,9 +104,9 @@ public sealed class Numbered(NumberedCell cell)
             {
                 if (due > _sent) await SendUpToAsync(due);
             }
-            catch (Exception e)
+            catch (Exception)
             {
-                End($"send: {e.Message}");
+                // Closed tells why.
                 return;
             }
         }
@@ -114,20 +117,22 @@ public sealed class Numbered(NumberedCell cell)
         var first = _sent;
         for (; _sent < due; _sent++) await _connection.SendAsync("Collect", _sent);
         await _connection.SendAsync("PushFrom", first, due - first, cell.Size);
+        if (cell.Pad > 0 && Stopwatch.GetElapsedTime(_echoedAt) < LongCalls) return;
+        _echoedAt = Stopwatch.GetTimestamp();
         lock (_gate)
         {
             _echoes.Asked++;
             _echoes.Open++;
         }
-        _ = EchoAsync(_echoes.Asked);
+        _ = EchoAsync(_echoes.Asked.ToString().PadRight(cell.Pad, 'x'));
     }
 
-    private async Task EchoAsync(int number)
+    private async Task EchoAsync(string text)
     {
         var right = false;
         try
         {
-            right = await _connection.InvokeAsync<int>("Echo", number) == number;
+            right = await _connection.InvokeAsync<string>("Echo", text) == text;
         }
         catch (Exception)
         {

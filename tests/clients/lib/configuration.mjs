@@ -7,9 +7,10 @@ import { temporaryDirectory } from './process.mjs';
 /**
  * Writes a configuration before `backends`; `tls` adds a self-signed certificate for localhost, `cors` answers pages of that origin
  * in the gateway instead of leaving that to the hub, `transports` offers those instead of the hub's own, `protocol` is what hubs speak
- * whose clients may speak another.
+ * whose clients may speak another, `stateful` says who keeps connections across losses; `limits` and `timeouts` are lines of those tables.
  */
-export function writeConfiguration(backends, { affinity = 'off', tls = false, cors, transports = [], protocol = 'client' } = {}) {
+export function writeConfiguration(backends, { affinity = 'off', tls = false, cors, transports = [], protocol = 'client', stateful, limits = '',
+  timeouts = '' } = {}) {
   const directory = temporaryDirectory();
   const file = join(directory, 'hubgate.toml');
   writeFileSync(file, `[[listener]]
@@ -22,6 +23,10 @@ address = "127.0.0.1:0"
 [limits]
 # The matrix sends 1 MiB in one message, which transcoding must hold as a whole.
 client_message_bytes_max = "2 MiB"
+${limits}
+
+[timeouts]
+${timeouts}
 
 [backend.hubs]
 servers = [${backends.map((url) => JSON.stringify(url)).join(', ')}]
@@ -34,6 +39,7 @@ affinity = "${affinity}"
 transports = ${JSON.stringify(transports)}
 backend_protocol = "${protocol}"
 ${cors ? `cors = { origins = [${JSON.stringify(cors)}] }` : ''}
+${stateful ? `stateful_reconnect = "${stateful}"` : ''}
 `);
   return file;
 }

@@ -23,7 +23,7 @@ export const CLIENTS = {
 
 /**
  * Runs one cell: `client`, `protocol`, `hub`, `stateful` (the hub's own feature), `gateway` (`null`: straight; else gives the
- * configuration file for a hub's URL), `total` messages each way and `cuts` over `spanMs` in each of `lives`.
+ * configuration file for a hub's URL), `total` messages each way and `cuts` over `spanMs` in each of `lives`; `pad` lengthens calls.
  */
 export async function numberedRun(cell) {
   const hub = await startHub(cell.hub, { args: ['--detailed', ...(cell.stateful ? ['--stateful'] : [])] });
@@ -76,7 +76,7 @@ async function live(cell, client, proxy) {
     if (what !== moved.what) {
       Object.assign(moved, { at: Date.now(), what });
     }
-    if ((all && proxy.left === 0) || Date.now() - moved.at > STALL_MS * patience) {
+    if ((all && proxy.left === 0) || Date.now() - moved.at > (cell.stallMs ?? STALL_MS) * patience) {
       break;
     }
     await new Promise((resolve) => { setTimeout(resolve, TICK_MS); });
@@ -110,7 +110,7 @@ async function askHub(life, { hub, agent, group, client }) {
 class ClientProgram {
   constructor(cell, url, group) {
     const [command, file, extra] = CLIENTS[cell.client]();
-    const told = { ...RHYTHM, ...extra, url, group, protocol: cell.protocol, total: cell.total, size: 8, spanMs: cell.spanMs };
+    const told = { ...RHYTHM, ...extra, url, group, protocol: cell.protocol, total: cell.total, size: 8, pad: cell.pad ?? 0, spanMs: cell.spanMs };
     Object.assign(this, { ended: null, tallies: null, connectionId: null, waits: new Map() });
     this.child = start(command, [file, JSON.stringify(told)], { onLine: (line) => this.take(line) });
     this.child.ended.then(({ code, signal }) => this.over(`the program ended (${signal ?? code}): ${this.child.tail.slice(-2).join(' ')}`));
