@@ -53,6 +53,17 @@ class CuttingProxy {
     this.open.forEach((carried) => carried.plan());
   }
 
+  /** Upgrades are not passed on until `release`. */
+  hold() {
+    this.held = [];
+  }
+
+  release() {
+    const held = this.held ?? [];
+    this.held = null;
+    held.forEach((pass) => pass());
+  }
+
   disarm() {
     this.left = 0;
   }
@@ -99,7 +110,12 @@ class Carried {
     }
     this.upgrade ??= /^GET [^\r]+\r\n[^]*upgrade: websocket/i.test(bytes.toString('latin1'));
     if (this.answered === 0) {
-      this.far.write(bytes);
+      const pass = () => this.far.write(bytes);
+      if (this.upgrade && this.proxy.held) {
+        this.proxy.held.push(pass);
+      } else {
+        pass();
+      }
       return;
     }
     this.heard = true;

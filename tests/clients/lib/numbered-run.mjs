@@ -107,7 +107,7 @@ async function askHub(life, { hub, agent, group, client }) {
 }
 
 /** The client program of one life, its reports and the waits for them. */
-class ClientProgram {
+export class ClientProgram {
   constructor(cell, url, group) {
     const [command, file, extra] = CLIENTS[cell.client]();
     const told = { ...RHYTHM, ...extra, url, group, protocol: cell.protocol, total: cell.total, size: 8, pad: cell.pad ?? 0, spanMs: cell.spanMs };
