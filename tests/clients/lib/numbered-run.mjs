@@ -102,6 +102,9 @@ async function askHub(life, { hub, agent, group, client }) {
     client.say('stop');
     life.left = await observer.invoke('WaitForEvent', life.id, 'disconnected', 10_000);
   }
+  if (life.ended && await observer.invoke('WaitForEvent', life.id, 'disconnected', 20_000)) {
+    life.hubError = await observer.invoke('DisconnectError', life.id);
+  }
   life.hub = await observer.invoke('Tally', life.id);
   await within(observer.end(), 5000, () => 'observer').catch(() => observer.drop());
 }

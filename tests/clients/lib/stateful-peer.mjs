@@ -60,7 +60,7 @@ export class StatefulPeer {
 
   constructor(base, path, { connectionId, connectionToken, jwt, acks }) {
     Object.assign(this, { base, path, connectionId, connectionToken, jwt, acks, shaken: false });
-    Object.assign(this, { messages: [], next: 1, latest: 0, repeated: 0, sent: 0, unacknowledged: [], waits: new Set(), lastId: 0, closed: null });
+    Object.assign(this, { messages: [], next: 1, latest: 0, repeated: 0, sent: 0, unacknowledged: [], acknowledged: 0, waits: new Set(), lastId: 0, closed: null });
   }
 
   url(path = this.path, token = this.connectionToken) {
@@ -95,6 +95,7 @@ export class StatefulPeer {
     if (message.type === 7) {
       this.closed = message;
     } else if (message.type === 8) {
+      this.acknowledged = message.sequenceId;
       this.unacknowledged = this.unacknowledged.filter(({ number }) => number > message.sequenceId);
     } else if (message.type === 9) {
       this.next = message.sequenceId;

@@ -83,7 +83,10 @@ function row({ cell, error, lives, stats, gatewaySaid, seconds }) {
     + `${String(found.lost).padStart(5)} ${String(found.doubled).padStart(7)} ${String(found.late).padStart(5)} ${String(found.calls).padStart(5)} `
     + `${`${found.ended} of ${lives.length}`.padStart(9)}  ${seconds.toFixed(0)} s`);
   const ends = new Map();
-  lives.filter(({ ended }) => ended).forEach(({ ended }) => ends.set(ended, (ends.get(ended) ?? 0) + 1));
+  for (const { ended, hubError } of lives.filter((life) => life.ended)) {
+    const text = `${ended}; at the hub: ${hubError === undefined ? 'no end' : hubError ?? 'an end without an error'}`;
+    ends.set(text, (ends.get(text) ?? 0) + 1);
+  }
   ends.forEach((count, text) => console.log(`    ended ${count}x: ${text}`));
   stats.refused.forEach((count, status) => console.log(`    upgrades answered ${status}: ${count}`));
   const others = Object.entries(found).filter(([kind, count]) => count > 0 && !['lost', 'doubled', 'late', 'calls', 'ended'].includes(kind));
