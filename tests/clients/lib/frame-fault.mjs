@@ -3,7 +3,7 @@
 /** Pings, acks and the like are shorter than what carries a numbered message. */
 const LENGTH_MIN = 40;
 /** Frames that pass before the fault, so that connection and groups are set up. */
-const PASSED_FIRST = 30;
+const PASSED_FIRST = 8;
 
 export class FrameFault {
   constructor(kind) {

@@ -23,7 +23,8 @@ export const CLIENTS = {
 
 /**
  * Runs one cell: `client`, `protocol`, `hub`, `stateful` (the hub's own feature), `gateway` (`null`: straight; else gives the
- * configuration file for a hub's URL), `total` messages each way and `cuts` over `spanMs` in each of `lives`; `pad` lengthens calls.
+ * configuration file for a hub's URL), `total` messages each way and `cuts` over `spanMs` in each of `lives`; `pad` lengthens calls. Ends that
+ * match `clientsOwn` are the client's own fault.
  */
 export async function numberedRun(cell) {
   const hub = await startHub(cell.hub, { args: ['--detailed', ...(cell.stateful ? ['--stateful'] : [])] });
@@ -187,7 +188,7 @@ export function faults({ cell, lives }) {
     doubled: sum((life) => (life.received ?? none)[1] + life.hub[1]),
     late: sum((life) => (life.received ?? none)[2] + life.hub[2]),
     calls: sum((life) => (life.finished ? (life.echoes?.wrong ?? 0) + (life.echoes?.open ?? 0) : 0)),
-    ended: sum((life) => (life.ended ? 1 : 0)),
+    ended: sum((life) => (life.ended && !cell.clientsOwn?.test(life.ended) ? 1 : 0)),
     'another connection': sum((life) => (life.connections === 1 && life.sameId !== false ? 0 : 1)),
     'out of its group': sum((life) => (life.finished && !life.inGroup ? 1 : 0)),
     'end not seen': sum((life) => (life.finished && !life.left ? 1 : 0)),
