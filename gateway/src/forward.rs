@@ -107,7 +107,7 @@ pub(crate) async fn exchange(
     request: Request<Body>,
     prefer: Option<Arc<Backend>>,
 ) -> Result<(Arc<Backend>, Response<Incoming>, HubHttp), ExchangeError> {
-    match exchange_by(visit, request, prefer, false).await? {
+    match exchange_by(visit, Box::new(request), prefer, false).await? {
         (backend, Reply::Http(response), connection) => Ok((backend, response, connection)),
         _ => Err(ExchangeError::NoBackend),
     }
@@ -119,7 +119,7 @@ pub(crate) async fn exchange(
 /// No backend answered.
 pub(crate) async fn ask(
     visit: &Visit,
-    request: Request<Body>,
+    request: Box<Request<Body>>,
     prefer: Option<Arc<Backend>>,
 ) -> Result<(Arc<Backend>, Reply, HubHttp), ExchangeError> {
     exchange_by(visit, request, prefer, true).await
@@ -127,7 +127,7 @@ pub(crate) async fn ask(
 
 async fn exchange_by(
     visit: &Visit,
-    mut request: Request<Body>,
+    mut request: Box<Request<Body>>,
     prefer: Option<Arc<Backend>>,
     asks: bool,
 ) -> Result<(Arc<Backend>, Reply, HubHttp), ExchangeError> {
@@ -145,7 +145,7 @@ async fn exchange_by(
             Ok((reply, connection)) => return Ok((backend, reply, connection)),
             Err(Failed::Unsent(unsent, error)) => {
                 tried.push(backend.digest);
-                request = *unsent;
+                request = unsent;
                 last = error;
             }
             Err(Failed::Sent(error)) => return Err(error),

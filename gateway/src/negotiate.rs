@@ -92,7 +92,7 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
     let user_agent = request.headers().get(http::header::USER_AGENT).cloned();
     let mut request = outbound::body_to_send(request, certain);
     outbound::prepare(visit, &mut request, &towards_hub);
-    let (backend, response, connection) = match ask(visit, request, affinity).await {
+    let (backend, response, connection) = match ask(visit, Box::new(request), affinity).await {
         Ok(exchanged) => exchanged,
         Err(error) => return failure(visit, &error, false),
     };
@@ -107,7 +107,7 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
             let query = query.edited(&[("negotiateVersion", Some("1")), ("useStatefulReconnect", told)]);
             outbound::prepare(visit, &mut request, &query);
             answered.backend.keep(answered.connection);
-            match ask(visit, request, Some(answered.backend)).await {
+            match ask(visit, Box::new(request), Some(answered.backend)).await {
                 Ok((backend, response, connection)) => match read(visit, backend, response, connection).await {
                     Ok((answered, parsed)) => {
                         finish(visit, Asked { hub, version: 0, had_affinity, stateful }, answered, parsed, user_agent)

@@ -79,12 +79,12 @@ pub(crate) async fn connect(
     let question = Question { target: head.uri, headers };
     let first = question.request(Method::GET, Body::Empty);
     let answer = match held {
-        Some(mut held) if !held.is_closed() => match held.send(first, backend.terms()).await {
+        Some(mut held) if !held.is_closed() => match held.send(Box::new(first), backend.terms()).await {
             Ok(response) => Ok((response, held)),
-            Err(Failed::Unsent(first, _)) => backend.exchange(*first).await,
+            Err(Failed::Unsent(first, _)) => backend.exchange(first).await,
             Err(failed) => Err(failed),
         },
-        _ => backend.exchange(first).await,
+        _ => backend.exchange(Box::new(first)).await,
     };
     let (response, connection) = match answer {
         Ok(answer) => answer,
@@ -185,7 +185,7 @@ async fn ask(backend: Arc<Backend>, question: Question, wanted: Wanted, bytes_ma
         Wanted::Delete => question.request(Method::DELETE, Body::Empty),
     };
     let answer = async {
-        let (response, connection) = backend.exchange(request).await.map_err(|_| ())?;
+        let (response, connection) = backend.exchange(Box::new(request)).await.map_err(|_| ())?;
         let status = response.status().as_u16();
         let limited = http_body_util::Limited::new(response.into_body(), bytes_max);
         let body = limited.collect().await.map_err(|_| ())?.to_bytes();

@@ -48,7 +48,7 @@ pub(crate) async fn admit<'a>(
             if let Some(pool) = &visit.route.pool {
                 outbound::address(pool, backend, &mut question);
             }
-            match backend.exchange(question).await {
+            match backend.exchange(Box::new(question)).await {
                 Ok((response, connection)) => {
                     backend.keep_after(connection, response.headers());
                     let status = response.status();

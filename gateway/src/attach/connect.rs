@@ -51,7 +51,7 @@ pub(crate) async fn connect(
         let agreed = connect_over_polls(visit, &backend, held, request, key, to_http2).await?;
         return Ok((waiting, agreed.transcoded(visit)));
     }
-    match send(&backend, held, request).await {
+    match send(&backend, held, Box::new(request)).await {
         Ok(reply) => {
             match agree(visit, &backend, reply, key.as_bytes(), to_http2).await {
                 Ok(agreed) => Ok((waiting, agreed.transcoded(visit))),
@@ -91,17 +91,17 @@ async fn connect_over_polls(
     }
 }
 
-async fn send(backend: &Arc<Backend>, held: Option<HubHttp>, request: Request<Body>) -> Result<Reply, Failed> {
+async fn send(backend: &Arc<Backend>, held: Option<HubHttp>, request: Box<Request<Body>>) -> Result<Reply, Failed> {
     let mut request = request;
     if let Some(mut held) = held.filter(|held| !held.is_closed()) {
         match held.ask(request, backend.terms()).await {
             Ok(reply) => return Ok(reply),
-            Err(Failed::Unsent(unsent, _)) => request = *unsent,
+            Err(Failed::Unsent(unsent, _)) => request = unsent,
             Err(sent) => return Err(sent),
         }
     }
     match backend.fresh_http().await {
         Ok(mut fresh) => fresh.ask(request, backend.terms()).await,
-        Err(error) => Err(Failed::Unsent(Box::new(request), error.into())),
+        Err(error) => Err(Failed::Unsent(request, error.into())),
     }
 }

@@ -1,4 +1,6 @@
 //! Requests to a backend over HTTP/1.1 connections that are kept for the next one.
+//!
+//! Requests go boxed: each future on their way would hold a copy of its own.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -105,26 +107,30 @@ impl HubHttp {
     }
 
     /// Sends a request and waits for the headers of its answer.
-    pub(crate) async fn send(&mut self, request: Request<Body>, terms: &Terms) -> Result<Response<Incoming>, Failed> {
+    pub(crate) async fn send(
+        &mut self,
+        request: Box<Request<Body>>,
+        terms: &Terms,
+    ) -> Result<Response<Incoming>, Failed> {
         if let Way::Direct(_) = self.way
             && let Way::Direct(tcp) = std::mem::replace(&mut self.way, Way::Ended)
         {
             match shake_hands(Watched::new(Stream::Tcp(tcp), STUCK_WRITE, None), terms).await {
                 Ok(http) => self.way = Way::Http(http),
-                Err(error) => return Err(Failed::Unsent(Box::new(request), error.into())),
+                Err(error) => return Err(Failed::Unsent(request, error.into())),
             }
         }
         self.send_by_http(request, terms).await
     }
 
-    async fn send_by_http(&mut self, request: Request<Body>, terms: &Terms) -> Result<Response<Incoming>, Failed> {
+    async fn send_by_http(&mut self, request: Box<Request<Body>>, terms: &Terms) -> Result<Response<Incoming>, Failed> {
         let Way::Http(http) = &mut self.way else {
-            return Err(Failed::Unsent(Box::new(request), ExchangeError::NoBackend));
+            return Err(Failed::Unsent(request, ExchangeError::NoBackend));
         };
         if http.ready().await.is_err() {
-            return Err(Failed::Unsent(Box::new(request), ExchangeError::NoBackend));
+            return Err(Failed::Unsent(request, ExchangeError::NoBackend));
         }
-        let answer = tokio::time::timeout(terms.headers_timeout, http.try_send_request(request)).await;
+        let answer = tokio::time::timeout(terms.headers_timeout, http.try_send_request(*request)).await;
         self.kept = true;
         match answer {
             Err(_) => Err(Failed::Sent(ExchangeError::TimedOut)),
@@ -139,12 +145,12 @@ impl HubHttp {
     }
 
     /// Asks a hub: sends a request of a few bytes whose answer is short, or an upgrade.
-    pub(crate) async fn ask(&mut self, request: Request<Body>, terms: &Terms) -> Result<Reply, Failed> {
+    pub(crate) async fn ask(&mut self, request: Box<Request<Body>>, terms: &Terms) -> Result<Reply, Failed> {
         if !direct::is_plain(&request) || !matches!(self.way, Way::Direct(_)) {
             return self.send(request, terms).await.map(Reply::Http);
         }
         let Way::Direct(tcp) = std::mem::replace(&mut self.way, Way::Ended) else {
-            return Err(Failed::Unsent(Box::new(request), ExchangeError::NoBackend));
+            return Err(Failed::Unsent(request, ExchangeError::NoBackend));
         };
         self.kept = true;
         let exchange = direct::exchange(tcp, &request, terms.header_bytes_max);
@@ -166,9 +172,7 @@ impl HubHttp {
                     other => other.map(Reply::Http),
                 }
             }
-            Ok(Err(direct::Error::Unsent(error))) => {
-                Err(Failed::Unsent(Box::new(request), ExchangeError::Broken(error.into())))
-            }
+            Ok(Err(direct::Error::Unsent(error))) => Err(Failed::Unsent(request, ExchangeError::Broken(error.into()))),
             Ok(Err(direct::Error::Sent(error))) => Err(Failed::Sent(ExchangeError::Broken(error.into()))),
         }
     }
@@ -252,7 +256,7 @@ impl Backend {
     /// [`Failed::Unsent`] gives the request back for another backend (rule B10).
     pub(crate) async fn exchange(
         self: &Arc<Self>,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
     ) -> Result<(Response<Incoming>, HubHttp), Failed> {
         match self.exchange_by(request, false).await? {
             (Reply::Http(response), connection) => Ok((response, connection)),
@@ -264,14 +268,14 @@ impl Backend {
     ///
     /// # Errors
     /// As [`Backend::exchange`].
-    pub(crate) async fn ask(self: &Arc<Self>, request: Request<Body>) -> Result<(Reply, HubHttp), Failed> {
+    pub(crate) async fn ask(self: &Arc<Self>, request: Box<Request<Body>>) -> Result<(Reply, HubHttp), Failed> {
         self.exchange_by(request, true).await
     }
 
-    async fn exchange_by(&self, mut request: Request<Body>, asks: bool) -> Result<(Reply, HubHttp), Failed> {
+    async fn exchange_by(&self, mut request: Box<Request<Body>>, asks: bool) -> Result<(Reply, HubHttp), Failed> {
         let mut connection = match self.http().await {
             Ok(connection) => connection,
-            Err(error) => return Err(Failed::Unsent(Box::new(request), error.into())),
+            Err(error) => return Err(Failed::Unsent(request, error.into())),
         };
         loop {
             let stale = connection.kept;
@@ -283,10 +287,10 @@ impl Backend {
             match reply {
                 Ok(reply) => return Ok((reply, connection)),
                 Err(Failed::Unsent(unsent, _)) if stale => {
-                    request = *unsent;
+                    request = unsent;
                     connection = match self.fresh_http().await {
                         Ok(connection) => connection,
-                        Err(error) => return Err(Failed::Unsent(Box::new(request), error.into())),
+                        Err(error) => return Err(Failed::Unsent(request, error.into())),
                     };
                 }
                 Err(failed) => return Err(failed),
@@ -366,7 +370,9 @@ mod tests {
         const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n2\r\n0\r\n\r\n";
         let (backend, serving) = server(&[SHORT, SHORT, CHUNKED, SHORT]).await;
         for (number, direct, wanted) in [(1, true, "1"), (2, true, "1"), (3, false, "2"), (4, false, "1")] {
-            let Ok((reply, connection)) = backend.ask(question(number)).await else { panic!("no answer to {number}") };
+            let Ok((reply, connection)) = backend.ask(Box::new(question(number))).await else {
+                panic!("no answer to {number}")
+            };
             assert_eq!(matches!(reply, Reply::Whole(_)), direct, "{number}");
             assert_eq!(text(reply).await, wanted.as_bytes());
             backend.keep(connection);
@@ -379,7 +385,7 @@ mod tests {
     #[tokio::test]
     async fn a_kept_connection_that_its_server_ended_is_not_used() {
         let (backend, serving) = server(&["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"]).await;
-        let Ok((_, connection)) = backend.ask(question(1)).await else { panic!("no answer") };
+        let Ok((_, connection)) = backend.ask(Box::new(question(1))).await else { panic!("no answer") };
         serving.await.expect("requests");
         let Way::Direct(tcp) = &connection.way else { panic!("a direct connection") };
         tcp.readable().await.expect("an end");

@@ -82,7 +82,7 @@ pub(super) async fn follow(
             }
         };
         let request = request(&elsewhere, &backend.origin.authority, user_agent.as_ref());
-        let (response, connection) = match backend.ask(request).await {
+        let (response, connection) = match backend.ask(Box::new(request)).await {
             Ok(answered) => answered,
             Err(Failed::Unsent(_, error) | Failed::Sent(error)) => return failure(visit, &error, false),
         };
