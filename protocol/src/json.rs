@@ -117,7 +117,12 @@ pub fn read(body: &Bytes) -> Result<Incoming, Error> {
 
 /// Appends `message` and its separator, in the reference's property order and escaping (signalr-wire §8.2).
 pub fn write(message: &HubMessage, out: &mut BytesMut) {
-    writer::write(message, out);
+    writer::write(message, None, out);
+}
+
+/// The same with `payload` in the place of the message's own, where it has one.
+pub(crate) fn write_with(message: &HubMessage, payload: Option<&[u8]>, out: &mut BytesMut) {
+    writer::write(message, payload, out);
 }
 
 /// Splits the text of a JSON array into the texts of its elements, which share its memory.

@@ -124,7 +124,12 @@ pub fn message_type(body: &[u8]) -> Option<i32> {
 /// Appends `message` with its length prefix, in the reference's layout (signalr-wire §9.2). A body above
 /// [`crate::limits::MESSAGEPACK_BODY_BYTES_MAX`] cannot be framed: nothing is appended.
 pub fn write(message: &HubMessage, out: &mut BytesMut) {
-    writer::write(message, out);
+    writer::write(message, None, out);
+}
+
+/// The same with `payload` in the place of the message's own, where it has one.
+pub(crate) fn write_with(message: &HubMessage, payload: Option<&[u8]>, out: &mut BytesMut) {
+    writer::write(message, payload, out);
 }
 
 /// Splits an encoded array into its encoded elements, which share its memory.

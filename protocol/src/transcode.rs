@@ -153,6 +153,8 @@ pub struct Transcoder {
     to_hub_bytes_max: usize,
     to_client_bytes_max: usize,
     pending: Pending,
+    /// The payload of the message under way in its other form; kept for the next one while it is small.
+    scratch: Vec<u8>,
 }
 
 /// Who receives a message.
@@ -176,7 +178,15 @@ impl Transcoder {
     #[must_use]
     pub fn new(client: HubProtocol, rules: Arc<Rules>, to_hub_bytes_max: usize, to_client_bytes_max: usize) -> Self {
         let hub = other(client);
-        Self { client, hub, rules, to_hub_bytes_max, to_client_bytes_max, pending: Pending::default() }
+        Self {
+            client,
+            hub,
+            rules,
+            to_hub_bytes_max,
+            to_client_bytes_max,
+            pending: Pending::default(),
+            scratch: Vec::new(),
+        }
     }
 
     /// Takes a message of the client, given without its framing.
@@ -195,7 +205,13 @@ impl Transcoder {
         // Hints belong to targets, which may stand behind the payload; without hints payloads go as they are read.
         let at_once = self.rules.hints.is_empty();
         let mut failure = None;
-        let read = if at_once { read(from, body, &self.rules, bytes_max, &mut failure) } else { from.read(body) };
+        let mut scratch = core::mem::take(&mut self.scratch);
+        scratch.clear();
+        let read = if at_once {
+            read(from, body, &self.rules, bytes_max, &mut scratch, &mut failure)
+        } else {
+            from.read(body)
+        };
         let mut message = match read {
             Ok(Incoming::Message(message)) => message,
             Ok(Incoming::Unknown { .. }) => return Step::Ignore,
@@ -208,12 +224,16 @@ impl Transcoder {
         }
         let converted = match failure {
             Some(error) if has_failed(from, &message) => Err(error),
-            _ => self.convert(&mut message, receiver, from, at_once, bytes_max),
+            _ => self.convert(&mut message, receiver, from, at_once.then_some(&scratch), bytes_max),
         };
         let written = converted.and_then(|()| {
-            let framed = write(other(from), receiver, &message);
+            let payload = payload_of(&message).filter(|payload| **payload == IN_SCRATCH).map(|_| &scratch[..]);
+            let framed = write(other(from), receiver, &message, payload);
             if framed.len() > bytes_max { Err(Error::TooLarge { bytes_max }) } else { Ok(framed) }
         });
+        if scratch.capacity() <= SCRATCH_BYTES_MAX {
+            self.scratch = scratch;
+        }
         match written {
             Ok(framed) => Step::Pass(framed),
             Err(error) => self.refuse(error, failed(message), receiver),
@@ -226,26 +246,26 @@ impl Transcoder {
         message: &mut HubMessage,
         receiver: Receiver,
         from: HubProtocol,
-        is_converted: bool,
+        converted: Option<&Vec<u8>>,
         bytes_max: usize,
     ) -> Result<(), Error> {
         let rules = &*self.rules;
         let hints = &rules.hints;
         let payload = |raw: &Bytes, place: Option<&Place>| {
-            if is_converted { Ok(raw.clone()) } else { payload(from, raw, place, rules, bytes_max) }
+            if converted.is_some() { Ok(raw.clone()) } else { payload(from, raw, place, rules, bytes_max) }
         };
         match message {
             HubMessage::Invocation(Invocation { headers, invocation_id, target, arguments, stream_ids }) => {
                 let index = hints.index(target);
                 let id = invocation_id.as_deref();
-                check_call(from, target, arguments, stream_ids, is_converted)?;
+                check_call(from, target, arguments, stream_ids, converted)?;
                 *arguments = payload(arguments, hints.target(index).map(|target| &target.arguments))?;
                 self.pending.called(receiver == Receiver::Hub, id, stream_ids, index)?;
                 headers_for(other(from), headers);
             }
             HubMessage::StreamInvocation(call) => {
                 let index = hints.index(&call.target);
-                check_call(from, &call.target, &call.arguments, &call.stream_ids, is_converted)?;
+                check_call(from, &call.target, &call.arguments, &call.stream_ids, converted)?;
                 call.arguments = payload(&call.arguments, hints.target(index).map(|target| &target.arguments))?;
                 let id = Some(call.invocation_id.as_str());
                 self.pending.called(receiver == Receiver::Hub, id, &call.stream_ids, index)?;
@@ -340,44 +360,54 @@ const fn other(protocol: HubProtocol) -> HubProtocol {
 /// Payloads stand inside the envelope itself.
 const DEPTH: usize = 1;
 
-/// Reads a message whose payloads are put into the other protocol on the way. What has no form there leaves `failure`,
-/// and a payload that no protocol can have.
+/// Reads a message whose payloads are put into the other protocol on the way: the first one into `scratch`, which all but
+/// odd messages need only. What has no form there leaves `failure`, and [`FAILED`] in its place.
 fn read(
     from: HubProtocol,
     body: &Bytes,
     rules: &Rules,
     bytes_max: usize,
+    scratch: &mut Vec<u8>,
     failure: &mut Option<Error>,
 ) -> Result<Incoming, ParseError> {
     match from {
         HubProtocol::Json => Ok(crate::json::read_with(body, &mut |scanner| {
             let start = scanner.clone();
-            let mut out = BytesMut::with_capacity(body.len().saturating_sub(scanner.position()));
-            if let Err(error) = to_messagepack::next_value(scanner, DEPTH, None, rules, bytes_max, &mut out) {
+            let mut further = Vec::new();
+            let is_first = scratch.is_empty();
+            let out = if is_first { &mut *scratch } else { &mut further };
+            out.reserve(body.len().saturating_sub(scanner.position()));
+            if let Err(error) = to_messagepack::next_value(scanner, DEPTH, None, rules, bytes_max, out) {
                 *failure = Some(error);
                 *scanner = start;
                 scanner.value(DEPTH)?;
                 return Ok(Bytes::from_static(FAILED));
             }
-            Ok(out.freeze())
+            Ok(if is_first { Bytes::from_static(IN_SCRATCH) } else { further.into() })
         })?),
         HubProtocol::MessagePack => Ok(crate::messagepack::read_with(body, &mut |cursor| {
             let start = cursor.clone();
             let left = body.len().saturating_sub(cursor.position());
-            let mut out = Vec::with_capacity(left + left / 2);
-            if let Err(error) = to_json::next_value(cursor, DEPTH, None, rules, bytes_max, &mut out) {
+            scratch.reserve(left + left / 2);
+            if let Err(error) = to_json::next_value(cursor, DEPTH, None, rules, bytes_max, scratch) {
                 *failure = Some(error);
                 *cursor = start;
                 cursor.skip()?;
                 return Some(Bytes::from_static(FAILED));
             }
-            Some(out.into())
+            Some(Bytes::from_static(IN_SCRATCH))
         })?),
     }
 }
 
 /// In the place of a payload that could not be transcoded: the one byte that begins no value of either protocol.
 const FAILED: &[u8] = &[0xC1];
+
+/// In the place of a payload that lies in the scratch buffer.
+const IN_SCRATCH: &[u8] = &[0xC1, 0xC1];
+
+/// The longest scratch buffer that is kept for the next message.
+const SCRATCH_BYTES_MAX: usize = 4096;
 
 /// Whether the payload that the message holds is not transcoded: of several in one JSON object, the last counts.
 fn has_failed(from: HubProtocol, message: &HubMessage) -> bool {
@@ -403,9 +433,9 @@ fn payload(
 ) -> Result<Bytes, Error> {
     match from {
         HubProtocol::Json => {
-            let mut out = BytesMut::with_capacity(raw.len());
+            let mut out = Vec::with_capacity(raw.len());
             to_messagepack::value(raw, DEPTH, place, rules, bytes_max, &mut out)?;
-            Ok(out.freeze())
+            Ok(out.into())
         }
         HubProtocol::MessagePack => {
             let mut out = Vec::with_capacity(raw.len() + raw.len() / 2);
@@ -421,11 +451,11 @@ fn check_call(
     target: &str,
     arguments: &Bytes,
     stream_ids: &[String],
-    is_converted: bool,
+    converted: Option<&Vec<u8>>,
 ) -> Result<(), Error> {
-    let is_array = || match is_converted {
-        true => arguments.first() == Some(&b'['),
-        false => matches!(Cursor::new(arguments).head(), Some(Head::Array(_))),
+    let is_array = || match converted {
+        Some(json) => json.first() == Some(&b'['),
+        None => matches!(Cursor::new(arguments).head(), Some(Head::Array(_))),
     };
     match from {
         HubProtocol::Json if target.is_empty() => Err(Error::EmptyTarget),
@@ -445,9 +475,13 @@ fn headers_for(receiver: HubProtocol, headers: &mut Headers) {
 /// Room for what surrounds a payload, usually.
 const ENVELOPE_BYTES: usize = 112;
 
-fn write(to: HubProtocol, receiver: Receiver, message: &HubMessage) -> Bytes {
-    let mut out = BytesMut::with_capacity(ENVELOPE_BYTES + payload_of(message).map_or(0, Bytes::len));
-    to.write(message, &mut out);
+fn write(to: HubProtocol, receiver: Receiver, message: &HubMessage, payload: Option<&[u8]>) -> Bytes {
+    let len = payload.map_or_else(|| payload_of(message).map_or(0, Bytes::len), <[u8]>::len);
+    let mut out = BytesMut::with_capacity(ENVELOPE_BYTES + len);
+    match to {
+        HubProtocol::Json => crate::json::write_with(message, payload, &mut out),
+        HubProtocol::MessagePack => crate::messagepack::write_with(message, payload, &mut out),
+    }
     // To a hub the empty error is a failure, which the form without error would hide (signalr-wire §8.3).
     if let (HubProtocol::Json, Receiver::Hub, HubMessage::Completion(completion)) = (to, receiver, message)
         && completion.outcome == Outcome::Error(String::new())

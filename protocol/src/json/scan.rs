@@ -19,8 +19,10 @@ pub(crate) struct SyntaxError {
     pub(crate) expected: Expected,
 }
 
-/// What should have come instead.
+/// What should have come instead. A whole word: in results it shares its place with words of other variants, and bytes within
+/// them are copied in pieces, which processors cannot forward from the store before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
 pub(crate) enum Expected {
     Value,
     PropertyName,
@@ -82,25 +84,30 @@ impl Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Text<'a> {
     raw: &'a [u8],
-    escaped: bool,
+    /// How many escapes it holds; a whole word for the reason of [`Expected`].
+    escapes: usize,
 }
 
 impl<'a> Text<'a> {
     /// Whether the string is `expected`; a string that cannot be decoded is no name.
     pub(crate) fn is(&self, expected: &str) -> bool {
-        if self.escaped { self.decode().is_ok_and(|text| text == expected) } else { self.raw == expected.as_bytes() }
+        if self.escapes > 0 {
+            self.decode().is_ok_and(|text| text == expected)
+        } else {
+            self.raw == expected.as_bytes()
+        }
     }
 
     /// The text as bytes, if it is valid UTF-8 and free of escapes.
     pub(crate) fn plain(&self) -> Option<&'a [u8]> {
-        let plain = !self.escaped && (self.raw.is_ascii() || core::str::from_utf8(self.raw).is_ok());
+        let plain = self.escapes == 0 && (self.raw.is_ascii() || core::str::from_utf8(self.raw).is_ok());
         plain.then_some(self.raw)
     }
 
     /// The text itself.
     pub(crate) fn decode(&self) -> Result<Cow<'a, str>, DecodeError> {
         let raw = core::str::from_utf8(self.raw).map_err(|_| DecodeError::InvalidUtf8)?;
-        if self.escaped { unescape(raw).map(Cow::Owned) } else { Ok(Cow::Borrowed(raw)) }
+        if self.escapes > 0 { unescape(raw).map(Cow::Owned) } else { Ok(Cow::Borrowed(raw)) }
     }
 }
 
@@ -198,13 +205,13 @@ impl<'a> Scanner<'a> {
     pub(crate) fn string(&mut self) -> Result<Text<'a>, SyntaxError> {
         self.expect(b'"', Expected::Value)?;
         let start = self.at;
-        let mut escaped = false;
+        let mut escapes = 0;
         loop {
             self.at += unquoted_len(self.input.get(self.at..).unwrap_or_default());
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => {
-                    escaped = true;
+                    escapes += 1;
                     self.escape()?;
                 }
                 _ => return self.error(Expected::Other),
@@ -212,7 +219,7 @@ impl<'a> Scanner<'a> {
         }
         let raw = self.input.get(start..self.at).unwrap_or_default();
         self.at += 1;
-        Ok(Text { raw, escaped })
+        Ok(Text { raw, escapes })
     }
 
     fn escape(&mut self) -> Result<(), SyntaxError> {
@@ -333,6 +340,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Skips a property name and its colon. `behind_comma` tells what the fault is if the object ends here.
+    #[inline(always)]
     fn member_name(&mut self, behind_comma: bool) -> Result<Text<'a>, SyntaxError> {
         self.skip_space();
         match self.peek() {

@@ -6,7 +6,7 @@ use super::escape::write_string;
 use crate::framing::RECORD_SEPARATOR;
 use crate::message::{Headers, HubMessage, HubProtocol, Outcome};
 
-pub(super) fn write(message: &HubMessage, out: &mut BytesMut) {
+pub(super) fn write(message: &HubMessage, payload: Option<&[u8]>, out: &mut BytesMut) {
     if matches!(message, HubMessage::Ping) {
         out.put_slice(HubProtocol::Json.ping());
         return;
@@ -20,26 +20,26 @@ pub(super) fn write(message: &HubMessage, out: &mut BytesMut) {
             if let Some(id) = call.invocation_id.as_deref().filter(|id| !id.is_empty()) {
                 member("invocationId", id, out);
             }
-            invocation(&call.target, &call.arguments, &call.stream_ids, out);
+            invocation(&call.target, payload.unwrap_or(&call.arguments), &call.stream_ids, out);
         }
         HubMessage::StreamInvocation(call) => {
             headers(&call.headers, out);
             if !call.invocation_id.is_empty() {
                 member("invocationId", &call.invocation_id, out);
             }
-            invocation(&call.target, &call.arguments, &call.stream_ids, out);
+            invocation(&call.target, payload.unwrap_or(&call.arguments), &call.stream_ids, out);
         }
         HubMessage::StreamItem(item) => {
             headers(&item.headers, out);
             member("invocationId", &item.invocation_id, out);
-            raw_member("item", &item.item, out);
+            raw_member("item", payload.unwrap_or(&item.item), out);
         }
         HubMessage::Completion(completion) => {
             headers(&completion.headers, out);
             member("invocationId", &completion.invocation_id, out);
             match &completion.outcome {
                 Outcome::Error(error) if !error.is_empty() => member("error", error, out),
-                Outcome::Result(result) => raw_member("result", result, out),
+                Outcome::Result(result) => raw_member("result", payload.unwrap_or(result), out),
                 Outcome::Error(_) | Outcome::Void => {}
             }
         }

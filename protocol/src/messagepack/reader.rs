@@ -133,7 +133,7 @@ impl Reader<'_, '_> {
         let code = self.cursor.peek().ok_or(Error::EndOfStream)?;
         match self.cursor.clone().head() {
             Some(Head::Array(len)) => {
-                self.cursor.head();
+                self.cursor.read_head();
                 Ok(len)
             }
             _ => Err(Error::UnexpectedCode { code, name: code_name(code) }),
@@ -141,7 +141,7 @@ impl Reader<'_, '_> {
     }
 
     fn headers(&mut self) -> Result<Headers, Error> {
-        let Some(Head::Map(len)) = self.cursor.head() else { return Err(Error::HeadersLength) };
+        let Some(Head::Map(len)) = self.cursor.read_head() else { return Err(Error::HeadersLength) };
         let mut headers = Headers::new();
         let mut names = BTreeSet::new();
         for index in 0..len {
@@ -178,7 +178,7 @@ impl Reader<'_, '_> {
     }
 
     fn stream_ids(&mut self) -> Result<Vec<String>, Error> {
-        let Some(Head::Array(len)) = self.cursor.head() else {
+        let Some(Head::Array(len)) = self.cursor.read_head() else {
             return Err(Error::ArrayLength { field: "streamIds" });
         };
         let mut ids = Vec::new();
@@ -203,23 +203,27 @@ impl Reader<'_, '_> {
 
     /// A string, or nil as `Some(None)`; invalid UTF-8 is replaced as the reference does.
     fn text(&mut self) -> Option<Option<String>> {
-        match self.cursor.head()? {
+        match self.cursor.read_head()? {
             Head::Nil => Some(None),
-            Head::Str(len) => Some(Some(String::from_utf8_lossy(self.cursor.bytes(len)?).into_owned())),
+            Head::Str(len) => {
+                let bytes = self.cursor.bytes(len)?;
+                let text = core::str::from_utf8(bytes).map(str::to_owned);
+                Some(Some(text.unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned())))
+            }
             _ => None,
         }
     }
 
     fn i32(&mut self, field: &'static str) -> Result<i32, Error> {
-        self.cursor.head().and_then(as_integer).ok_or(Error::Field { field, expected: "Int32" })
+        self.cursor.read_head().and_then(as_integer).ok_or(Error::Field { field, expected: "Int32" })
     }
 
     fn i64(&mut self, field: &'static str) -> Result<i64, Error> {
-        self.cursor.head().and_then(as_integer).ok_or(Error::Field { field, expected: "Int64" })
+        self.cursor.read_head().and_then(as_integer).ok_or(Error::Field { field, expected: "Int64" })
     }
 
     fn bool(&mut self, field: &'static str) -> Result<bool, Error> {
-        match self.cursor.head() {
+        match self.cursor.read_head() {
             Some(Head::Bool(value)) => Ok(value),
             _ => Err(Error::Field { field, expected: "Boolean" }),
         }

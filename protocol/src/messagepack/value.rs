@@ -2,21 +2,21 @@
 //!
 //! Lengths above `u32::MAX`, which the format cannot hold, are cut to it; no message may be that long.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 /// Appends nil.
-pub fn write_nil(out: &mut BytesMut) {
+pub fn write_nil<B: BufMut>(out: &mut B) {
     out.put_u8(0xC0);
 }
 
 /// Appends a boolean.
-pub fn write_bool(value: bool, out: &mut BytesMut) {
+pub fn write_bool<B: BufMut>(value: bool, out: &mut B) {
     out.put_u8(if value { 0xC3 } else { 0xC2 });
 }
 
 /// Appends an integer in its smallest encoding.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "each arm holds only values that fit")]
-pub fn write_int(value: i64, out: &mut BytesMut) {
+pub fn write_int<B: BufMut>(value: i64, out: &mut B) {
     match value {
         0.. => write_uint(value.unsigned_abs(), out),
         -32..=-1 => out.put_i8(value as i8),
@@ -41,7 +41,7 @@ pub fn write_int(value: i64, out: &mut BytesMut) {
 
 /// Appends an unsigned integer in its smallest encoding.
 #[allow(clippy::cast_possible_truncation, reason = "each arm holds only values that fit")]
-pub fn write_uint(value: u64, out: &mut BytesMut) {
+pub fn write_uint<B: BufMut>(value: u64, out: &mut B) {
     match value {
         0..=0x7F => out.put_u8(value as u8),
         0x80..=0xFF => {
@@ -64,20 +64,19 @@ pub fn write_uint(value: u64, out: &mut BytesMut) {
 }
 
 /// Appends a 64-bit float.
-pub fn write_f64(value: f64, out: &mut BytesMut) {
+pub fn write_f64<B: BufMut>(value: f64, out: &mut B) {
     out.put_u8(0xCB);
     out.put_f64(value);
 }
 
 /// Appends a string.
-pub fn write_str(text: &str, out: &mut BytesMut) {
+pub fn write_str<B: BufMut>(text: &str, out: &mut B) {
     write_str_bytes(text.as_bytes(), out);
 }
 
 /// Appends a string that is known to be UTF-8.
-pub(crate) fn write_str_bytes(text: &[u8], out: &mut BytesMut) {
+pub(crate) fn write_str_bytes<B: BufMut>(text: &[u8], out: &mut B) {
     let len = declared(text.len());
-    out.reserve(text.len() + 5);
     match len {
         0..=31 => out.put_u8(0xA0 | low_byte(len)),
         32..=0xFF => out.put_slice(&[0xD9, low_byte(len)]),
@@ -87,7 +86,7 @@ pub(crate) fn write_str_bytes(text: &[u8], out: &mut BytesMut) {
 }
 
 /// Appends binary data.
-pub fn write_bin(data: &[u8], out: &mut BytesMut) {
+pub fn write_bin<B: BufMut>(data: &[u8], out: &mut B) {
     let len = declared(data.len());
     match len {
         0..=0xFF => out.put_slice(&[0xC4, low_byte(len)]),
@@ -97,7 +96,7 @@ pub fn write_bin(data: &[u8], out: &mut BytesMut) {
 }
 
 /// Appends the head of an array of `len` elements.
-pub fn write_array_len(len: usize, out: &mut BytesMut) {
+pub fn write_array_len<B: BufMut>(len: usize, out: &mut B) {
     match declared(len) {
         len @ 0..=15 => out.put_u8(0x90 | low_byte(len)),
         len => put_long(0xDC, len, out),
@@ -105,7 +104,7 @@ pub fn write_array_len(len: usize, out: &mut BytesMut) {
 }
 
 /// Appends the head of a map of `len` pairs.
-pub fn write_map_len(len: usize, out: &mut BytesMut) {
+pub fn write_map_len<B: BufMut>(len: usize, out: &mut B) {
     match declared(len) {
         len @ 0..=15 => out.put_u8(0x80 | low_byte(len)),
         len => put_long(0xDE, len, out),
@@ -121,7 +120,7 @@ fn low_byte(len: u32) -> u8 {
 }
 
 /// Appends the 16-bit form with `code`, or the 32-bit form with the code behind it.
-fn put_long(code: u8, len: u32, out: &mut BytesMut) {
+fn put_long<B: BufMut>(code: u8, len: u32, out: &mut B) {
     match u16::try_from(len) {
         Ok(len) => {
             out.put_u8(code);
@@ -228,7 +227,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// As [`Cursor::head`], but moves anywhere when there is none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read_head(&mut self) -> Option<Head> {
         let code = self.u8()?;
         Some(match code {

@@ -6,12 +6,12 @@ use super::value::{write_array_len, write_bool, write_int, write_map_len, write_
 use crate::framing::write_length_prefix;
 use crate::message::{Headers, HubMessage, HubProtocol, Outcome};
 
-pub(super) fn write(message: &HubMessage, out: &mut BytesMut) {
+pub(super) fn write(message: &HubMessage, payload: Option<&[u8]>, out: &mut BytesMut) {
     if matches!(message, HubMessage::Ping) {
         out.put_slice(HubProtocol::MessagePack.ping());
         return;
     }
-    let (head, payload, tail) = parts(message);
+    let (head, payload, tail) = parts(message, payload);
     let len = head.len() + payload.len() + tail.len();
     if write_length_prefix(len, out).is_ok() {
         out.reserve(len);
@@ -22,7 +22,7 @@ pub(super) fn write(message: &HubMessage, out: &mut BytesMut) {
 }
 
 /// What stands before the payload, the payload, what stands behind it.
-fn parts(message: &HubMessage) -> (BytesMut, &[u8], Bytes) {
+fn parts<'m>(message: &'m HubMessage, given: Option<&'m [u8]>) -> (BytesMut, &'m [u8], Bytes) {
     let mut head = BytesMut::with_capacity(64);
     let (mut payload, mut tail): (&[u8], Bytes) = (&[], Bytes::new());
     let out = &mut head;
@@ -31,20 +31,20 @@ fn parts(message: &HubMessage) -> (BytesMut, &[u8], Bytes) {
             start(6, message, &call.headers, out);
             text_or_nil(call.invocation_id.as_deref(), out);
             write_str(&call.target, out);
-            payload = array_or_empty(&call.arguments);
+            payload = array_or_empty(given.unwrap_or(&call.arguments));
             tail = stream_ids(&call.stream_ids);
         }
         HubMessage::StreamInvocation(call) => {
             start(6, message, &call.headers, out);
             write_str(&call.invocation_id, out);
             write_str(&call.target, out);
-            payload = array_or_empty(&call.arguments);
+            payload = array_or_empty(given.unwrap_or(&call.arguments));
             tail = stream_ids(&call.stream_ids);
         }
         HubMessage::StreamItem(item) => {
             start(4, message, &item.headers, out);
             write_str(&item.invocation_id, out);
-            payload = value_or_nil(&item.item);
+            payload = value_or_nil(given.unwrap_or(&item.item));
         }
         HubMessage::Completion(completion) => {
             let void = completion.outcome == Outcome::Void;
@@ -58,7 +58,7 @@ fn parts(message: &HubMessage) -> (BytesMut, &[u8], Bytes) {
                 Outcome::Void => write_int(2, out),
                 Outcome::Result(result) => {
                     write_int(3, out);
-                    payload = value_or_nil(result);
+                    payload = value_or_nil(given.unwrap_or(result));
                 }
             }
         }

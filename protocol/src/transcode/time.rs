@@ -38,7 +38,7 @@ impl Timestamp {
     }
 
     /// Gives the data of extension −1 in its smallest form, and its length.
-    pub(super) fn to_extension(self, out: &mut bytes::BytesMut) {
+    pub(super) fn to_extension(self, out: &mut Vec<u8>) {
         use bytes::BufMut as _;
         match (u32::try_from(self.seconds), u64::try_from(self.seconds)) {
             (Ok(seconds), _) if self.nanoseconds == 0 => {

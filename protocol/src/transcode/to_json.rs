@@ -175,6 +175,7 @@ impl<'a> Walk<'a, '_, '_> {
         Ok(place.and_then(|place| place.member(&name)))
     }
 
+    #[inline]
     fn scalar(&mut self, head: Head) -> Result<(), Error> {
         match head {
             Head::Bool(value) => self.out.extend_from_slice(if value { b"true" } else { b"false" }),

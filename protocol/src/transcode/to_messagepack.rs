@@ -6,8 +6,6 @@
 //!
 //! Invariant: one loop with a stack of at most [`NESTING_MAX`] entries; nothing is reserved for what is only announced.
 
-use bytes::{BufMut, BytesMut};
-
 use super::hints::{Hint, Place};
 use super::time;
 use super::{Error, PropertyNames, Rules};
@@ -63,7 +61,7 @@ pub(super) fn value(
     place: Option<&Place>,
     rules: &Rules,
     bytes_max: usize,
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let mut scanner = Scanner::new(text);
     next_value(&mut scanner, depth, place, rules, bytes_max, out)?;
@@ -78,7 +76,7 @@ pub(super) fn next_value<'a>(
     place: Option<&'a Place>,
     rules: &'a Rules,
     bytes_max: usize,
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let mut walk = Walk { scanner, stack: Vec::new(), rules, out };
     let mut place = place;
@@ -101,7 +99,7 @@ struct Walk<'a, 'i, 'o> {
     scanner: &'o mut Scanner<'i>,
     stack: Vec<Open<'a>>,
     rules: &'a Rules,
-    out: &'o mut BytesMut,
+    out: &'o mut Vec<u8>,
 }
 
 impl<'a> Walk<'a, '_, '_> {
@@ -120,7 +118,7 @@ impl<'a> Walk<'a, '_, '_> {
         };
         self.scanner.enter(if kind == Kind::Array { b'[' } else { b'{' })?;
         self.stack.push(Open { head: self.out.len(), count: 0, shape, place });
-        self.out.put_u8(0);
+        self.out.push(0);
         Ok(())
     }
 
@@ -225,7 +223,7 @@ impl<'a> Walk<'a, '_, '_> {
     }
 }
 
-fn hinted_number(text: &str, hint: &Hint, out: &mut BytesMut) -> Option<()> {
+fn hinted_number(text: &str, hint: &Hint, out: &mut Vec<u8>) -> Option<()> {
     match hint {
         Hint::Decimal if !text.contains(['e', 'E']) => write_str(text, out),
         Hint::Float => write_f64(text.parse().ok().filter(|value: &f64| value.is_finite())?, out),
@@ -242,7 +240,7 @@ fn hinted_number(text: &str, hint: &Hint, out: &mut BytesMut) -> Option<()> {
     Some(())
 }
 
-fn hinted_text(text: &str, hint: &Hint, out: &mut BytesMut) -> Option<()> {
+fn hinted_text(text: &str, hint: &Hint, out: &mut Vec<u8>) -> Option<()> {
     use base64::Engine as _;
     match hint {
         Hint::Bytes => write_bin(&base64::engine::general_purpose::STANDARD.decode(text).ok()?, out),
@@ -253,7 +251,7 @@ fn hinted_text(text: &str, hint: &Hint, out: &mut BytesMut) -> Option<()> {
         }
         Hint::DateOffset => {
             let (timestamp, offset) = time::parse_date(text)?;
-            out.put_u8(0x92);
+            out.push(0x92);
             timestamp.to_extension(out);
             write_int(offset.unwrap_or(0).into(), out);
         }
@@ -308,7 +306,7 @@ fn flags_to_text(number: i64, names: &[(String, i64)]) -> String {
 }
 
 /// A number without a hint: an integer if it is written as one and fits, else a 64-bit float.
-fn number(text: &str, out: &mut BytesMut) -> Result<(), Error> {
+fn number(text: &str, out: &mut Vec<u8>) -> Result<(), Error> {
     if text == "-0" {
         // Only floats have it, and ASP.NET Core writes theirs so.
         write_f64(-0.0, out);
@@ -329,7 +327,7 @@ fn number(text: &str, out: &mut BytesMut) -> Result<(), Error> {
     Ok(())
 }
 
-fn write_integer(text: &str, out: &mut BytesMut) -> Option<()> {
+fn write_integer(text: &str, out: &mut Vec<u8>) -> Option<()> {
     if let Ok(value) = text.parse::<u64>() {
         write_uint(value, out);
     } else {
@@ -339,22 +337,22 @@ fn write_integer(text: &str, out: &mut BytesMut) -> Option<()> {
 }
 
 /// A key in the form that numbers are written as keys: without zeros in front.
-fn integer_key(name: &str, out: &mut BytesMut) -> Option<()> {
+fn integer_key(name: &str, out: &mut Vec<u8>) -> Option<()> {
     let digits = name.strip_prefix('-').unwrap_or(name);
     let plain = digits == "0" || !digits.starts_with(['0', '+']);
     if plain { write_integer(name, out) } else { None }
 }
 
-fn overwrite(out: &mut BytesMut, at: usize, bytes: &[u8]) {
+fn overwrite(out: &mut [u8], at: usize, bytes: &[u8]) {
     if let Some(place) = out.get_mut(at..at + bytes.len()) {
         place.copy_from_slice(bytes);
     }
 }
 
 /// Puts `bytes` in the place of the one byte at `at`, and moves what stands behind it.
-fn widen(out: &mut BytesMut, at: usize, bytes: &[u8]) {
+fn widen(out: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     let (old, more) = (out.len(), bytes.len().saturating_sub(1));
-    out.put_bytes(0, more);
+    out.resize(old + more, 0);
     if at < old {
         out.copy_within(at + 1..old, at + 1 + more);
     }
