@@ -6,3 +6,8 @@ mod suite;
 fn through_gateway_before_aspnet_10() {
     suite::run(suite::Suite { version: 10, gateway: Some(suite::hubgate()) });
 }
+
+#[test]
+fn through_gateway_before_aspnet_8() {
+    suite::run(suite::Suite { version: 8, gateway: Some(suite::hubgate()) });
+}
