@@ -50,11 +50,11 @@ const counts = async (hub) => (await fetch(`${hub.url}/api/counts`)).json();
 
 async function oneLife(cell, { hub, proxy, agent, group }) {
   const before = (await counts(hub)).connected;
-  const client = new ClientProgram(cell, `${proxy.url}${PATH}`, group);
+  const client = new ClientProgram(cell, `${proxy.url}${cell.path ?? PATH}`, group);
   try {
     const life = await live(cell, client, proxy);
     life.connections = (await counts(hub)).connected - before;
-    await askHub(life, { hub, agent, group, client });
+    await askHub(cell, life, { hub, agent, group, client });
     return life;
   } finally {
     proxy.disarm();
@@ -94,8 +94,8 @@ async function live(cell, client, proxy) {
 }
 
 /** What the hub saw of this life, and whether the client is still in its group. */
-async function askHub(life, { hub, agent, group, client }) {
-  const observer = await connect(hub.url, PATH, 'WebSockets', agent);
+async function askHub(cell, life, { hub, agent, group, client }) {
+  const observer = await connect(hub.url, cell.path ?? PATH, 'WebSockets', agent);
   if (life.finished) {
     const arrived = client.until('message', 10_000);
     await observer.invoke('SendToGroup', group, 'after the last cut');

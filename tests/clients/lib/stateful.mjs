@@ -16,7 +16,7 @@ const LIVES = { total: 1_000, cuts: 12, spanMs: 3_000, lives: 6 };
 /** The same with calls of 20 kB, which are torn more easily. */
 const LARGE = { ...LIVES, pad: 20_000 };
 
-const front = (stateful) => (url) => writeConfiguration([url], { stateful });
+const front = (stateful, protocol) => (url) => writeConfiguration([url], { stateful, protocol });
 
 const EDGE = [
   { client: 'js10', protocol: 'json', hub: 'aspnet10', ...FULL },
@@ -32,7 +32,11 @@ const EDGE = [
   { client: 'js10', protocol: 'json', hub: 'aspnet10', ...LARGE, lives: 1, total: 5_000, cuts: 50, spanMs: 10_000 },
   // Microsoft's client leaves the head of a long message that is cut before the next Sequence, whoever is the server.
   { client: 'dotnet', protocol: 'json', hub: 'aspnet10', ...LARGE, clientsOwn: /^Error reading JSON\.$/ },
-].map((cell) => ({ ...cell, via: 'edge', gateway: front('edge') }));
+  // What is kept across losses is also transcoded.
+  { client: 'js10', protocol: 'messagepack', hub: 'aspnet10', to: 'json', path: '/contract-json', ...SHORT },
+  { client: 'js10', protocol: 'json', hub: 'aspnet10', to: 'messagepack', ...SHORT },
+  { client: 'dotnet', protocol: 'messagepack', hub: 'embedded', to: 'json', ...SHORT },
+].map((cell) => ({ ...cell, via: 'edge', gateway: front('edge', cell.to) }));
 
 /** Each beside itself: straight, and through a route in "backend" mode. */
 const BACKEND = [
@@ -51,7 +55,7 @@ const PROOF = ['drop', 'double', 'swap'].flatMap((kind) => ['up', 'down'].map((w
   expected: { drop: 'lost', double: 'doubled', swap: 'late' }[kind], total: 300, cuts: 0, spanMs: 1_500, lives: 1, stallMs: 2_000,
 })));
 
-const name = (cell) => [cell.fault ? 'proof' : cell.via, cell.client, cell.protocol, cell.hub, cell.fault ?? (cell.pad ? 'large' : '')]
+const name = (cell) => [cell.fault ? 'proof' : cell.via, cell.client, cell.protocol, cell.hub, cell.to && `as ${cell.to}`, cell.fault ?? (cell.pad ? 'large' : '')]
   .filter(Boolean).join('/');
 
 /** Runs cells, some at once, in their order; `done` gets each result as it comes. */
@@ -153,7 +157,10 @@ export async function main() {
   const wanted = new RegExp(options.only ?? '.', 'i');
   const wrong = [];
   const seed = Number(options.seed);
-  const sized = (cell, i) => ({ ...cell, ...(options.full && cell.via === 'edge' ? FULL : {}), seed: seed * 1000 + i, spanMs: cell.spanMs * patience });
+  const sized = (cell, i) => {
+    const size = options.full && cell.via === 'edge' && !cell.clientsOwn ? { ...cell, ...FULL } : cell;
+    return { ...size, seed: seed * 1000 + i, spanMs: size.spanMs * patience };
+  };
   const cells = prepared([...PROOF, ...BACKEND, ...EDGE].map(sized).filter((cell) => wanted.test(name(cell))), wrong);
   const judged = [];
   if (cells.length > 0) {
