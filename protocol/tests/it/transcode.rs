@@ -550,6 +550,41 @@ proptest! {
         }
     }
 
+    /// Hinted values of every kind come back as they went.
+    #[test]
+    fn hinted_values_come_back(
+        seconds in -62_135_596_800i64..=253_402_300_799, nanoseconds in prop_oneof![Just(0u32), 0..1_000_000_000u32],
+        ticks in any::<i64>(), day in 0i64..=3_652_058, offset in -840i64..=840, time in 0i64..864_000_000_000,
+    ) {
+        let mut extension = vec![0xC7, 12, 0xFF];
+        extension.extend_from_slice(&nanoseconds.to_be_bytes());
+        extension.extend_from_slice(&seconds.to_be_bytes());
+        let written = |value: rmpv::Value| {
+            let mut out = Vec::new();
+            rmpv::encode::write_value(&mut out, &value).unwrap();
+            out
+        };
+        let local = [&[0x92][..], &extension, &written(offset.into())].concat();
+        for (hint, encoded) in [
+            ("date", extension.clone()),
+            ("date-offset", local),
+            ("timespan", written(ticks.into())),
+            ("day", written(day.into())),
+            ("time", written(time.into())),
+        ] {
+            let rules = rules("T", &[("result", hint)], false);
+            let text = result_through(HubProtocol::MessagePack, &Bytes::from(encoded.clone()), &rules).unwrap();
+            prop_assert!(parses(HubProtocol::Json, &text));
+            let back = result_through(HubProtocol::Json, &text, &rules).unwrap();
+            let again = result_through(HubProtocol::MessagePack, &back, &rules).unwrap();
+            prop_assert_eq!(again, text.clone(), "{} {:?}", hint, text);
+            prop_assert!(back.len() <= encoded.len(), "the smallest form");
+            if !hint.starts_with("date") {
+                prop_assert_eq!(back, encoded);
+            }
+        }
+    }
+
     /// Garbage neither panics nor passes as something malformed.
     #[test]
     fn er_i7_garbage_is_refused_or_becomes_a_message(bytes in crate::garbage::nearly(), client in prop::sample::select(PROTOCOLS.to_vec())) {
