@@ -115,7 +115,7 @@ impl Reader<'_, '_> {
     /// Arguments that are no array, or malformed inside, are a binding failure: they are handed on as they are, and
     /// what follows them is not read.
     fn arguments(&mut self, items: u32) -> Result<(Bytes, Vec<String>), Error> {
-        let is_array = matches!(self.cursor.clone().head(), Some(Head::Array(_)));
+        let is_array = matches!(self.cursor.peek(), Some(0x90..=0x9F | 0xDC | 0xDD));
         let before = self.cursor.position();
         let arguments = self.payload_or_rest();
         let well_formed = is_array && self.cursor.position() > before;
@@ -131,11 +131,8 @@ impl Reader<'_, '_> {
 
     fn array_len(&mut self) -> Result<u32, Error> {
         let code = self.cursor.peek().ok_or(Error::EndOfStream)?;
-        match self.cursor.clone().head() {
-            Some(Head::Array(len)) => {
-                self.cursor.read_head();
-                Ok(len)
-            }
+        match self.cursor.read_head() {
+            Some(Head::Array(len)) => Ok(len),
             _ => Err(Error::UnexpectedCode { code, name: code_name(code) }),
         }
     }

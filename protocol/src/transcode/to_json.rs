@@ -64,6 +64,7 @@ pub(super) fn next_value<'a>(
     loop {
         let head = walk.cursor.read_head().ok_or(Error::Malformed)?;
         match (head, place.and_then(|place| place.hint.as_ref())) {
+            (Head::Str(len), None) => walk.text(len)?,
             (Head::Nil, _) => walk.out.extend_from_slice(b"null"),
             (Head::Array(2), Some(hint @ Hint::DateOffset)) => {
                 walk.date_offset().ok_or(Error::Hint { hint: hint.name() })?;
@@ -175,7 +176,7 @@ impl<'a> Walk<'a, '_, '_> {
         Ok(place.and_then(|place| place.member(&name)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn scalar(&mut self, head: Head) -> Result<(), Error> {
         match head {
             Head::Bool(value) => self.out.extend_from_slice(if value { b"true" } else { b"false" }),
@@ -184,8 +185,7 @@ impl<'a> Walk<'a, '_, '_> {
             Head::F32(value) if value.is_finite() => print(&value, self.out),
             Head::F64(value) if value.is_finite() => print(&value, self.out),
             Head::F32(_) | Head::F64(_) => return Err(Error::NotFinite),
-            // What is no UTF-8 is replaced, as the readers of MessagePack do.
-            Head::Str(len) => write_lossy(self.cursor.bytes(len).ok_or(Error::Malformed)?, self.out),
+            Head::Str(len) => self.text(len)?,
             Head::Bin(len) => base64(self.cursor.bytes(len).ok_or(Error::Malformed)?, self.out),
             Head::Ext(TIMESTAMP, len) => {
                 let text = self.timestamp(len)?.and_then(Timestamp::to_text).ok_or(Error::DateRange)?;
@@ -194,6 +194,13 @@ impl<'a> Walk<'a, '_, '_> {
             Head::Ext(extension_type, _) => return Err(Error::Extension { extension_type }),
             Head::Nil | Head::Array(_) | Head::Map(_) => return Err(Error::Malformed),
         }
+        Ok(())
+    }
+
+    /// What is no UTF-8 is replaced, as the readers of MessagePack do.
+    #[inline]
+    fn text(&mut self, len: u32) -> Result<(), Error> {
+        write_lossy(self.cursor.bytes(len).ok_or(Error::Malformed)?, self.out);
         Ok(())
     }
 
