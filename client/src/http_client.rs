@@ -12,8 +12,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
-use crate::io::ClientIo;
-
 /// Connections kept for the next request; long polling uses two at once.
 const IDLE_MAX: usize = 4;
 /// Largest answer that is read as a whole, in bytes: a poll answers with everything that waits.
@@ -128,7 +126,7 @@ impl HttpClient {
                 Err(error) => return Err(error.into()),
             }
         }
-        let io = ClientIo::connect(uri, self.tls.as_ref()).await.map_err(HttpError::Connect)?;
+        let io = crate::io::connect(uri, self.tls.as_ref()).await.map_err(HttpError::Connect)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -20,7 +20,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::Event;
 use crate::error::ClientError;
 use crate::http_client::HttpClient;
-use crate::io::{ClientIo, is_secure};
+use crate::io::{self, ClientIo, is_secure};
 use crate::misbehave::Frame;
 
 /// Bytes of one read from the socket; small, as the buffer lives as long as the connection.
@@ -67,7 +67,7 @@ impl WebSockets {
             .read_buffer_size(READ_BUFFER_BYTES)
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max));
-        let io = ClientIo::connect(uri, http.tls()).await.map_err(|error| failed(Error::Io(error)))?;
+        let io = io::connect(uri, http.tls()).await.map_err(|error| failed(Error::Io(error)))?;
         let (socket, _) = client_async_with_config(request, io, Some(config)).await.map_err(failed)?;
         let opcode = match format {
             TransferFormat::Text => Data::Text,
@@ -135,7 +135,7 @@ impl WebSockets {
     }
 
     pub(super) fn cut(self) {
-        self.socket.get_ref().reset_on_close();
+        io::reset_on_close(self.socket.get_ref());
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
