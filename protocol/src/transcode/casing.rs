@@ -5,7 +5,7 @@
 //! names declared otherwise are listed.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// What happens to the names of members inside payloads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum PropertyNames {
 /// Names whose declaration is not what their first letter in upper case gives, such as `ID` or `URLValue`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeclaredNames {
-    by_camel: HashMap<String, String>,
+    by_camel: BTreeMap<String, String>,
 }
 
 impl<T: Into<String>> FromIterator<T> for DeclaredNames {

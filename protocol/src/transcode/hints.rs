@@ -6,7 +6,7 @@
 //!
 //! Invariant: without a hint a value goes by its bytes alone.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::limits::NESTING_MAX;
 
@@ -109,7 +109,7 @@ pub(super) struct TargetHints {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hints {
     /// Places of `targets`, by name in lower case: hubs look methods up in any letter case.
-    names: HashMap<String, usize>,
+    names: BTreeMap<String, usize>,
     targets: Vec<TargetHints>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is kept is bounded in bytes; calls to targets without hints take no room.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::Error;
 
@@ -19,9 +19,9 @@ pub(super) struct Upload {
 
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    client_calls: HashMap<String, usize>,
-    hub_calls: HashMap<String, usize>,
-    uploads: HashMap<String, Upload>,
+    client_calls: BTreeMap<String, usize>,
+    hub_calls: BTreeMap<String, usize>,
+    uploads: BTreeMap<String, Upload>,
     bytes: usize,
 }
 
