@@ -362,16 +362,22 @@ async fn open_as(front: &Front, target: &str, user: &str) -> Result<Wire, Answer
     if answer.status == 101 { Ok(wire) } else { Err(answer) }
 }
 
-#[tokio::test]
-async fn er_a7_another_users_resume_is_403_and_changes_nothing() {
-    let (backend, front) = start("").await;
-    let target = ask(&front).await;
-    let mut client = open_as(&front, &target, "ann").await.unwrap();
+/// Ann's first socket and its hub's side, shaken hands.
+async fn shaken_as_ann(front: &Front, backend: &Backend, target: &str) -> (Wire, Wire) {
+    let mut client = open_as(front, target, "ann").await.unwrap();
     let (_, mut hub) = backend.socket().await;
     client.send_text(VERSION_2).await;
     hub.frame().await;
     hub.send_text(SHAKEN).await;
     client.frame().await;
+    (client, hub)
+}
+
+#[tokio::test]
+async fn er_a7_another_users_resume_is_403_and_changes_nothing() {
+    let (backend, front) = start("").await;
+    let target = ask(&front).await;
+    let (mut client, mut hub) = shaken_as_ann(&front, &backend, &target).await;
     assert_eq!(open_as(&front, &target, "bob").await.unwrap_err().status, 403);
     client.send_text(call(1)).await;
     assert_eq!(hub.frame().await, Frame::text(call(1)), "the first socket goes on");
@@ -388,12 +394,7 @@ async fn er_a5_new_credentials_of_a_resume_are_shown_to_the_hub_first() {
     .await;
     let front = Front::quick(&[backend.address]).await;
     let target = ask(&front).await;
-    let mut client = open_as(&front, &target, "ann").await.unwrap();
-    let (_, mut hub) = backend.socket().await;
-    client.send_text(VERSION_2).await;
-    hub.frame().await;
-    hub.send_text(SHAKEN).await;
-    client.frame().await;
+    let (mut client, mut hub) = shaken_as_ann(&front, &backend, &target).await;
     // No credentials where there were some.
     assert_eq!(web_socket(&front, &target).await.unwrap_err().status, 401);
     client.send_text(PING).await;
