@@ -76,15 +76,10 @@ impl Pump {
         let client_done = self.close_client(cx, &mut closing);
         let outcome = closing.outcome;
         let over = closing.hurry || (hub_done && client_done);
-        if over {
-            if closing.hurry
-                && let Some(client) = &self.client
-            {
-                client.stream.reset_on_close();
-            }
-            if closing.to_hub == ToHub::Reset {
-                self.hub.socket.stream.reset_on_close();
-            }
+        if closing.hurry
+            && let Some(client) = &mut self.client
+        {
+            client.cut();
         }
         self.closing = Some(closing);
         if over { Poll::Ready(outcome) } else { Poll::Pending }
@@ -97,11 +92,17 @@ impl Pump {
         if !closing.hub_told {
             closing.hub_told = true;
             match &closing.to_hub {
-                ToHub::Reset => closing.hub_done = true,
+                ToHub::Reset => {
+                    self.hub.socket.cut();
+                    closing.hub_done = true;
+                }
                 ToHub::Close(close) => {
                     self.hub.socket.put_close(close.as_ref().map(|(code, reason)| (*code, reason.as_str())));
                 }
             }
+        }
+        if closing.hub_done {
+            return true;
         }
         match self.hub.socket.flush(cx) {
             Poll::Pending => return false,

@@ -176,9 +176,9 @@ impl Pump {
             return;
         }
         if orders.has(Orders::STUCK)
-            && let Some(client) = &self.client
+            && let Some(client) = &mut self.client
         {
-            client.stream.reset_on_close();
+            client.cut();
             self.lose_client(Outcome::ClientStuck);
         }
         if orders.has(Orders::DEAD) {
@@ -206,8 +206,8 @@ impl Pump {
     fn take_newcomer(&mut self, stream: crate::io::Stream, ahead: &Bytes) {
         let now = self.now();
         let Some(endpoint) = &mut self.endpoint else { return };
-        if let Some(before) = self.client.take() {
-            before.stream.reset_on_close();
+        if let Some(mut before) = self.client.take() {
+            before.cut();
             endpoint.lost(now);
         }
         endpoint.resumed(now);

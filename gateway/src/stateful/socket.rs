@@ -50,7 +50,8 @@ pub(super) enum Heard {
 /// One WebSocket.
 #[derive(Debug)]
 pub(super) struct Socket {
-    pub(super) stream: Stream,
+    /// `None` once it was cut.
+    stream: Option<Stream>,
     decoder: MessageDecoder,
     input: BytesMut,
     out: BytesMut,
@@ -77,7 +78,7 @@ impl Socket {
     fn new(stream: Stream, input: BytesMut, sender: Sender, message_bytes_max: usize, mask: Option<u64>) -> Self {
         let bytes_read = input.len() as u64;
         Self {
-            stream,
+            stream: Some(stream),
             decoder: MessageDecoder::new(sender, message_bytes_max),
             input,
             out: BytesMut::new(),
@@ -101,7 +102,8 @@ impl Socket {
                 self.input = BytesMut::new();
             }
             let before = self.input.len();
-            match ready!(read(cx, &mut self.stream, &mut self.input)) {
+            let Some(stream) = &mut self.stream else { return Poll::Ready(Heard::Lost) };
+            match ready!(read(cx, stream, &mut self.input)) {
                 Ok(()) => self.bytes_read += (self.input.len() - before) as u64,
                 Err(_) => return Poll::Ready(Heard::Lost),
             }
@@ -162,8 +164,11 @@ impl Socket {
 
     /// Writes what waits.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Err(std::io::ErrorKind::NotConnected.into()));
+        };
         while !self.out.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out))?;
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, &self.out))?;
             if written == 0 {
                 return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
             }
@@ -175,7 +180,7 @@ impl Socket {
             }
         }
         if self.unflushed {
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            ready!(Pin::new(&mut *stream).poll_flush(cx))?;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
@@ -183,6 +188,16 @@ impl Socket {
 
     /// Says that nothing more will be written.
     pub(super) fn shut(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.stream {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Ends the connection at once, so that its peer sees a loss.
+    pub(super) fn cut(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.reset_on_close();
+        }
     }
 }

@@ -250,11 +250,9 @@ async fn er_i4_an_overflow_in_the_gap_is_answered_404() {
     let (backend, front) = start(more).await;
     let Connected { target, client, mut hub } = connect(&front, &backend).await;
     client.reset();
-    for _ in 0..40 {
-        if hub.try_send(Frame::text("x".repeat(400) + "\u{1e}").bytes(None)).await.is_err() {
-            break;
-        }
-        let _ = hub.try_send(Frame::text(call(1)).bytes(None)).await;
+    let long = format!("{{\"type\":1,\"target\":\"m\",\"arguments\":[\"{}\"]}}\u{1e}", "x".repeat(1500));
+    for _ in 0..3 {
+        hub.send_text(&long).await;
     }
     hub.ended().await;
     assert_eq!(web_socket(&front, &target).await.unwrap_err().status, 404);

@@ -18,7 +18,7 @@ pub(super) struct Inbox {
     /// Highest number delivered.
     latest: u64,
     /// A new socket's Sequence has not come yet.
-    awaits_sequence: bool,
+    expects_sequence: bool,
     /// When the next Ack is due; zero: at once.
     ack_due: Option<Duration>,
     /// Bytes of counted messages since the last Ack.
@@ -35,7 +35,7 @@ impl Inbox {
             ack_after_bytes: config.ack_after_bytes,
             next: 1,
             latest: 0,
-            awaits_sequence: false,
+            expects_sequence: false,
             ack_due: None,
             bytes: 0,
             acknowledged: 0,
@@ -61,11 +61,11 @@ impl Inbox {
 
     /// A new socket: numbers are unknown until the peer's Sequence.
     pub(super) const fn resumed(&mut self) {
-        self.awaits_sequence = true;
+        self.expects_sequence = true;
     }
 
     pub(super) fn counted(&mut self, len: usize, now: Duration, guards: Guards) -> Received {
-        if self.awaits_sequence && guards.holds(Guard::NothingBeforeSequence) {
+        if self.expects_sequence && guards.holds(Guard::NothingBeforeSequence) {
             return Received::Consumed;
         }
         let duplicate = self.next <= self.latest && guards.holds(Guard::DuplicateDropped);
@@ -96,7 +96,7 @@ impl Inbox {
             return Err(Error::SequenceTooHigh { sequence_id, highest });
         }
         self.next = next;
-        self.awaits_sequence = false;
+        self.expects_sequence = false;
         Ok(())
     }
 
