@@ -68,7 +68,7 @@ pub(crate) struct Summary {
     pub(crate) first_failure: Option<String>,
     #[serde(flatten)]
     pub(crate) figures: Figures,
-    /// Whether hubgate meets the bar; none for the other peers and where there is no bar.
+    /// Whether hubgate, passing through, meets the bar; none for all others and where there is no bar.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) meets_bar: Option<bool>,
 }
@@ -123,7 +123,8 @@ impl Table {
         let all = of_rounds.chain(row.idle.iter().map(|idle| &idle.failures));
         let failures = all.clone().map(|failures| failures.count).sum();
         let first_failure = all.filter_map(|failures| failures.first.clone()).next();
-        let meets_bar = row.peer.is_hubgate().then(|| meets(self.bar, &figures)).flatten();
+        let has_bar = row.peer.is_hubgate() && !row.peer.is_stateful();
+        let meets_bar = has_bar.then(|| meets(self.bar, &figures)).flatten();
         Summary { peer: row.peer.name(), failures, first_failure, figures, meets_bar }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! Hub and gateway run as processes of their own. Each test prints its figures; `cargo test --test bad_peers --
 //! --nocapture` shows them. "Memory bounded" is at most 16 MiB more resident memory at any moment of the attack than
-//! before it. The neighbour's p99 during an attack must stay below twice that of before. Attackers, neighbour, gateway and hub
+//! before it; where an offence is a live connection with bytes that wait for it, than a first round of as many at once
+//! needed. The neighbour's p99 during an attack must stay below twice that of before. Attackers, neighbour, gateway and hub
 //! share the machine's processors, so: it is taken over blocks of calls (see [`neighbour::block_p99`]), times under 50 ms are
 //! not told apart, and a control that calls the neighbour's hub (which nobody
 //! attacks) without the gateway tells how much slower the machine has become for

@@ -107,11 +107,11 @@ impl Rig {
         }
     }
 
-    /// Takes memory anew after a few offences. Allocators keep what a kind of load has once needed (here some 10 MiB for
-    /// messages of many sizes); what must not grow is memory with the number of offences.
+    /// Takes what a few offences needed at most as the memory of before: as many at once need that again, each its
+    /// `waiting_bytes_max`, and allocators keep or give back of it what they like. What must not grow is memory with the
+    /// number of offences.
     pub fn is_warm(&mut self) {
-        self.resident_before = self.gateway.memory_kib("Rss:");
-        self.sampler.restart();
+        self.resident_before = self.sampler.restart().max(self.gateway.memory_kib("Rss:"));
     }
 
     /// Ends the attack: prints the figures, holds memory and neighbour to rule F3.
@@ -182,8 +182,9 @@ impl Sampler {
         Self { stop, highest, thread }
     }
 
-    fn restart(&self) {
-        self.highest.store(0, Relaxed);
+    /// Begins anew; gives the highest so far.
+    fn restart(&self) -> u64 {
+        self.highest.swap(0, Relaxed)
     }
 
     fn finish(self) -> u64 {
