@@ -5,7 +5,7 @@
 //! Run: `cargo bench -p hubgate-benches --bench transcode`. Bars: at least as fast as serde-transcode, twice as fast as
 //! the tree. The message is an invocation of 384 bytes of JSON. `containers` tells what widening the head of a
 //! container costs: arrays of 15 elements keep the byte that was kept for it, those of 16 move what they hold.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark")]
+#![allow(clippy::panic, missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark")]
 
 use std::hint::black_box;
 use std::sync::Arc;
