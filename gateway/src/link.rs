@@ -71,6 +71,8 @@ pub(crate) struct Link {
     pub(crate) hub_heard: AtomicU32,
     /// Second since which a write to the client makes no progress, plus one; 0 for none.
     pub(crate) stuck_since: AtomicU32,
+    /// Second since which a kept connection's client has acknowledged nothing of what it was sent, plus one; 0 for none.
+    pub(crate) unacknowledged_since: AtomicU32,
     /// Second at which the relay is dropped, plus one; 0 for none.
     pub(crate) deadline: AtomicU32,
     /// Second of the last message in either direction; kept only where `idle_limit` is set.

@@ -49,8 +49,9 @@ fn forget_answers(gate: &Gate) {
 fn give_up_slowest(gate: &Gate, excess: usize) -> usize {
     let mut slow = Vec::new();
     for link in gate.links.all() {
-        let (since, held) = (link.stuck_since.load(Relaxed), link.held_bytes.load(Relaxed));
-        if since != 0 {
+        let marks = [link.stuck_since.load(Relaxed), link.unacknowledged_since.load(Relaxed)];
+        let held = link.held_bytes.load(Relaxed);
+        if let Some(since) = marks.into_iter().filter(|since| *since != 0).min() {
             slow.push((since - 1, usize::try_from(held).unwrap_or(usize::MAX), Slow::WebSocket(link)));
         }
     }

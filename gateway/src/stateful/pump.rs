@@ -407,6 +407,11 @@ impl Pump {
             traffic.stateful_duplicates.inc_by(duplicates - self.told.duplicates);
             (self.told.resent, self.told.duplicates) = (resent, duplicates);
         }
+        if kept_bytes == 0 {
+            self.around.link.unacknowledged_since.store(0, Relaxed);
+        } else if kept_bytes < self.told.kept_bytes || self.told.kept_bytes == 0 {
+            self.around.link.unacknowledged_since.store(self.around.clock.now() + 1, Relaxed);
+        }
         if kept_bytes != self.told.kept_bytes {
             let signed = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
             traffic.stateful_bytes.inc_by(signed(kept_bytes) - signed(self.told.kept_bytes));

@@ -259,6 +259,34 @@ async fn er_i4_an_overflow_in_the_gap_is_answered_404() {
 }
 
 #[tokio::test]
+async fn er_f1_what_is_kept_for_all_clients_together_is_bounded() {
+    let more = "[limits]\nbuffered_bytes_max = \"1 MiB\"\nhub_message_bytes_max = \"1 MiB\"\nstateful_buffer_bytes_max = \"1 MiB\"";
+    let (backend, front) = start(more).await;
+    let long = format!("{{\"type\":1,\"target\":\"m\",\"arguments\":[\"{}\"]}}\u{1e}", "x".repeat(700_000));
+    let mut first = connect(&front, &backend).await;
+    first.hub.send_text(&long).await;
+    assert_eq!(said(&mut first.client).await.len(), long.len());
+    let mut second = connect(&front, &backend).await;
+    second.hub.send_text(&long).await;
+    let (first_ended, close) = {
+        let mut first = std::pin::pin!(said(&mut first.client));
+        loop {
+            tokio::select! {
+                close = &mut first => break (true, close),
+                said = said(&mut second.client) => if said.len() < long.len() { break (false, said) },
+            }
+        }
+    };
+    let (mut ended, mut goes_on) = if first_ended { (first, second) } else { (second, first) };
+    assert!(close.starts_with("{\"type\":7,\"error\""), "{close}");
+    assert_eq!(ended.client.frame().await.close_code(), Some(1000));
+    assert_eq!(ended.hub.ended().await, Ended::Reset);
+    assert_eq!(web_socket(&front, &ended.target).await.unwrap_err().status, 404);
+    goes_on.client.send_text(call(1)).await;
+    assert_eq!(goes_on.hub.frame().await, Frame::text(call(1)));
+}
+
+#[tokio::test]
 async fn a_gap_longer_than_the_window_ends_the_connection() {
     let (backend, front) = start("[timeouts]\nresume_window = \"300ms\"").await;
     let Connected { target, client, mut hub } = connect(&front, &backend).await;
