@@ -156,11 +156,7 @@ async fn er_f1_accept_survives_a_want_of_descriptors_without_spinning() {
     for _ in 0..300 {
         crowd.push(connect(address, None).await);
     }
-    let end = Instant::now() + crate::PATIENCE;
-    while !gateway.has_said("cannot accept a connection") {
-        assert!(Instant::now() < end, "it says that it cannot accept");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    gateway.until_said("cannot accept a connection").await;
     let (began, ticks) = (Instant::now(), gateway.processor_ticks());
     for number in 0..200 {
         kept.text(&format!(r#"{{"type":1,"invocationId":"{number}","target":"Echo","arguments":[{number}]}}{END}"#))

@@ -3,16 +3,22 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// The binary under test.
 const HUBGATE: &str = env!("CARGO_BIN_EXE_hubgate");
 
+/// The lines that a process has written so far.
+type Log = Arc<watch::Sender<Vec<String>>>;
+
 /// A child process that ends with its value.
 pub struct Process {
     child: Child,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Log,
 }
 
 impl Process {
@@ -29,14 +35,14 @@ impl Process {
             .spawn()
             .expect("the binary starts");
         let (found, addresses) = std::sync::mpsc::channel();
-        let log = Arc::new(Mutex::new(Vec::new()));
+        let log = Log::new(watch::Sender::new(Vec::new()));
         follow(child.stdout.take().expect("stdout is piped"), found.clone(), Arc::clone(&log));
         follow(child.stderr.take().expect("stderr is piped"), found, Arc::clone(&log));
         let addresses = (0..listeners)
             .map(|_| {
                 addresses
                     .recv_timeout(crate::PATIENCE)
-                    .unwrap_or_else(|_| panic!("no address from {command:?}: {:?}", log.lock().expect("log")))
+                    .unwrap_or_else(|_| panic!("no address from {command:?}: {:?}", log.borrow()))
             })
             .collect();
         (Self { child, log }, addresses)
@@ -100,9 +106,12 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether a line with that text was written.
-    pub fn has_said(&self, text: &str) -> bool {
-        self.log.lock().expect("log").iter().any(|line| line.contains(text))
+    /// Waits until a line with that text was written.
+    pub async fn until_said(&self, text: &str) {
+        let mut log = self.log.subscribe();
+        let said = log.wait_for(|lines| lines.iter().any(|line| line.contains(text)));
+        let said = timeout(crate::PATIENCE, said).await;
+        said.unwrap_or_else(|_| panic!("{text:?} is not said")).expect("the log lives");
     }
 }
 
@@ -111,7 +120,7 @@ impl Drop for Process {
         let _gone_already = self.child.kill();
         let _reaped = self.child.wait();
         if std::thread::panicking() {
-            let log = self.log.lock().expect("log");
+            let log = self.log.borrow();
             let from = log.len().saturating_sub(20);
             eprintln!("--- last lines of process {}\n{}", self.child.id(), log[from..].join("\n"));
         }
@@ -119,11 +128,7 @@ impl Drop for Process {
 }
 
 /// Reads a child's lines so that it never waits for us; addresses go to who waits for them.
-fn follow(
-    stream: impl Read + Send + 'static,
-    found: std::sync::mpsc::Sender<SocketAddr>,
-    log: Arc<Mutex<Vec<String>>>,
-) {
+fn follow(stream: impl Read + Send + 'static, found: std::sync::mpsc::Sender<SocketAddr>, log: Log) {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             if let Some(url) = line.strip_prefix("listening on ") {
@@ -132,10 +137,13 @@ fn follow(
                     let _nobody_waits = found.send(address);
                 }
             }
-            let mut log = log.lock().expect("log");
-            if log.len() < 10_000 {
-                log.push(line);
-            }
+            log.send_if_modified(|lines| {
+                let room = lines.len() < 10_000;
+                if room {
+                    lines.push(line);
+                }
+                room
+            });
         }
     });
 }
