@@ -116,6 +116,7 @@ async fn open(
             Transport::ServerSentEvents(Box::new(ServerSentEvents::connect(http, url, headers, largest).await?))
         }
         Kind::LongPolling => Transport::LongPolling(Box::new(LongPolling::connect(http, url, headers).await?)),
+        Kind::WebTransport => return Err(ClientError::NoTransport),
     };
     let session = ClientConfig {
         has_inherent_keep_alive: kind.has_inherent_keep_alive(),

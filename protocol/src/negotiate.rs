@@ -13,7 +13,10 @@ use crate::secret::Secret;
 use crate::transport::{TransferFormat, Transport};
 
 mod read;
+mod web_transport;
 mod write;
+
+pub use self::web_transport::{CERTIFICATE_HASHES_MAX, WebTransportOffer};
 
 /// Highest negotiate version; a higher one asked for is answered with it.
 pub const VERSION_MAX: i32 = 1;

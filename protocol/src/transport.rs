@@ -1,6 +1,7 @@
 //! The transports and what they can carry, by the names used in negotiate answers.
 //!
 //! Invariant: the order of [`Transport::ALL`] is the order in which a server offers them (signalr-wire §3.2).
+//! [`Transport::WebTransport`] is not among them: it is offered to those alone who ask for it (rule H2).
 
 use core::fmt;
 
@@ -39,10 +40,12 @@ pub enum Transport {
     ServerSentEvents,
     /// Polls to the client, POSTs to the server.
     LongPolling,
+    /// One stream of a WebTransport session for both directions; no ASP.NET Core server has it, a gateway may.
+    WebTransport,
 }
 
 impl Transport {
-    /// All of them, in the order of a negotiate answer.
+    /// Those of ASP.NET Core, in the order of a negotiate answer.
     pub const ALL: [Self; 3] = [Self::WebSockets, Self::ServerSentEvents, Self::LongPolling];
 
     /// The name in a negotiate answer.
@@ -52,20 +55,23 @@ impl Transport {
             Self::WebSockets => "WebSockets",
             Self::ServerSentEvents => "ServerSentEvents",
             Self::LongPolling => "LongPolling",
+            Self::WebTransport => "WebTransport",
         }
     }
 
     /// Reads the name in a negotiate answer; letter case counts (signalr-wire §3.5).
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|transport| transport.name() == name)
+        Self::ALL.into_iter().chain([Self::WebTransport]).find(|transport| transport.name() == name)
     }
 
     /// What it carries, in the order of a negotiate answer.
     #[must_use]
     pub const fn transfer_formats(self) -> &'static [TransferFormat] {
         match self {
-            Self::WebSockets | Self::LongPolling => &[TransferFormat::Text, TransferFormat::Binary],
+            Self::WebSockets | Self::LongPolling | Self::WebTransport => {
+                &[TransferFormat::Text, TransferFormat::Binary]
+            }
             Self::ServerSentEvents => &[TransferFormat::Text],
         }
     }
@@ -104,6 +110,7 @@ mod tests {
         for transport in Transport::ALL {
             assert_eq!(Transport::from_name(transport.name()), Some(transport));
         }
+        assert_eq!(Transport::from_name("WebTransport"), Some(Transport::WebTransport));
         assert_eq!(Transport::from_name("websockets"), None);
         assert_eq!(TransferFormat::from_name("text"), None);
         assert!(!Transport::ServerSentEvents.carries(TransferFormat::Binary));
