@@ -78,13 +78,14 @@ impl HubConnectionBuilder {
         self
     }
 
-    /// Allows one transport only; all three.
+    /// Allows one transport only; all three of ASP.NET Core.
     #[must_use]
     pub fn transport(self, transport: Transport) -> Self {
         self.transports(&[transport])
     }
 
-    /// Allows these transports only; they are tried in the server's order.
+    /// Allows these transports only; they are tried in the server's order. [`Transport::WebTransport`] is asked for where it is
+    /// among them; a gateway that has it names it first, and where UDP does not pass, the next is tried after 5 seconds.
     #[must_use]
     pub fn transports(mut self, transports: &[Transport]) -> Self {
         self.config.transports = transports.to_vec();
@@ -185,7 +186,8 @@ impl HubConnectionBuilder {
         self
     }
 
-    /// Sets the TLS configuration; the system's authorities.
+    /// Sets the TLS configuration; the system's authorities. For WebTransport its ALPN protocols do not count, and a
+    /// certificate whose hash the negotiate answer holds is accepted without it.
     #[must_use]
     pub fn tls(mut self, config: Arc<rustls::ClientConfig>) -> Self {
         self.config.tls = Some(config);
@@ -227,7 +229,7 @@ pub(crate) fn parse_url(url: &str) -> Result<Uri, ClientError> {
     format!("{scheme}://{rest}").parse::<Uri>().map_err(|_| not_one())
 }
 
-fn system_authorities() -> Result<Arc<rustls::ClientConfig>, ClientError> {
+pub(crate) fn system_authorities() -> Result<Arc<rustls::ClientConfig>, ClientError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use hubgate_protocol::limits::REDIRECTS_MAX;
-use hubgate_protocol::negotiate::{NegotiateResponse, NegotiatedConnection};
+use hubgate_protocol::negotiate::{NegotiateResponse, NegotiatedConnection, WebTransportOffer};
 use hubgate_protocol::session::{ClientConfig, End, Output, Session};
 use hubgate_protocol::{Secret, Transport as Kind, query};
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use crate::http_client::HttpClient;
 use crate::transport::long_polling::LongPolling;
 use crate::transport::server_sent_events::ServerSentEvents;
 use crate::transport::web_sockets::WebSockets;
+use crate::transport::web_transport::WebTransport;
 use crate::transport::{Event, Transport};
 
 /// Letters of a refusing body that an error text shows.
@@ -94,8 +95,7 @@ async fn open_negotiated(
 ) -> Result<Live, ClientError> {
     let url = with_query(&negotiated.url, |query| query::with(query, "id", negotiated.answer.token()))?;
     let headers = headers(config, negotiated.token.as_ref())?;
-    let connection_id = Some(negotiated.answer.connection_id.clone());
-    open(config, http, kind, &url, &headers, connection_id).await
+    open(config, http, kind, &url, &headers, Some(&negotiated.answer)).await
 }
 
 async fn open(
@@ -104,7 +104,7 @@ async fn open(
     kind: Kind,
     url: &Uri,
     headers: &HeaderMap,
-    connection_id: Option<String>,
+    answer: Option<&NegotiatedConnection>,
 ) -> Result<Live, ClientError> {
     let format = config.protocol.transfer_format();
     let largest = config.message_bytes_max;
@@ -116,7 +116,12 @@ async fn open(
             Transport::ServerSentEvents(Box::new(ServerSentEvents::connect(http, url, headers, largest).await?))
         }
         Kind::LongPolling => Transport::LongPolling(Box::new(LongPolling::connect(http, url, headers).await?)),
-        Kind::WebTransport => return Err(ClientError::NoTransport),
+        Kind::WebTransport => {
+            let available = answer.iter().flat_map(|answer| &answer.available_transports);
+            let offer =
+                available.filter_map(WebTransportOffer::from_available).next().ok_or(ClientError::NoTransport)?;
+            Transport::WebTransport(Box::new(WebTransport::connect(http, url, headers, &offer).await?))
+        }
     };
     let session = ClientConfig {
         has_inherent_keep_alive: kind.has_inherent_keep_alive(),
@@ -127,6 +132,7 @@ async fn open(
         ..ClientConfig::new(config.protocol)
     };
     let session = Session::client(session, Duration::ZERO);
+    let connection_id = answer.map(|answer| answer.connection_id.clone());
     shake_hands(Live { transport, session, connection_id, kind, origin: Instant::now() }).await
 }
 
@@ -192,13 +198,17 @@ async fn negotiate_once(
     token: Option<&Secret>,
 ) -> Result<NegotiateResponse, ClientError> {
     let version = config.negotiate_version;
-    let asked = |query: &str| query::pairs(query).any(|(name, _)| name == "negotiateVersion");
+    let asked = |query: &str, wish: &str| query::pairs(query).any(|(name, _)| name == wish);
     let target = with_query(url, |query| {
-        if version > 0 && !asked(query) {
-            query::with(query, "negotiateVersion", &version.to_string())
-        } else {
-            query.to_owned()
+        let mut query = query.to_owned();
+        if version > 0 && !asked(&query, "negotiateVersion") {
+            query = query::with(&query, "negotiateVersion", &version.to_string());
         }
+        // It is offered to those alone who ask for it (rule H2).
+        if config.transports.contains(&Kind::WebTransport) && !asked(&query, "webTransport") {
+            query = query::with(&query, "webTransport", "1");
+        }
+        query
     })?;
     let mut parts = target.into_parts();
     if let Some(path) = parts.path_and_query.take() {

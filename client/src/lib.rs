@@ -1,4 +1,5 @@
-//! A SignalR client over WebSockets, Server-Sent Events and long polling; JSON and MessagePack; automatic reconnect.
+//! A SignalR client over WebTransport, WebSockets, Server-Sent Events and long polling; JSON and MessagePack; automatic
+//! reconnect.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), hubgate_client::ClientError> {
@@ -20,8 +21,25 @@
 //! # }
 //! ```
 //!
+//! **WebTransport** is what no ASP.NET Core server has and a gateway may offer. It is used where it is allowed and offered:
+//!
+//! ```no_run
+//! # fn example() -> Result<(), hubgate_client::ClientError> {
+//! use hubgate_client::{HubConnection, Transport};
+//!
+//! let connection = HubConnection::builder("https://hubs.example/contract")
+//!     .transports(&[Transport::WebTransport, Transport::WebSockets])
+//!     .automatic_reconnect()
+//!     .build()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The crates below it, `web_transport_quinn` and `web_transport_proto`, write requests with their tokens to their log at debug
+//! level. This crate silences them while it connects; a program should not enable these two targets all the same.
+//!
 //! In reading order: [`HubConnection`] and its [`HubConnectionBuilder`] — what an application uses; `connect` — negotiate, choice of
-//! transport, handshake; `task` — what runs while connected; `transport` — the three transports behind one shape: bytes in, bytes out;
+//! transport, handshake; `task` — what runs while connected; `transport` — the four transports behind one shape: bytes in, bytes out;
 //! [`Misbehave`] — doing what no client should, for tests of servers.
 //!
 //! Invariants: one task drives a connection (uploads and HTTP sockets aside); every queue has a limit, and a stream that is not read

@@ -58,7 +58,8 @@ impl Misbehave<'_> {
         self.0.command(Command::Bytes(bytes.into())).await
     }
 
-    /// Sends a WebSocket frame as it is.
+    /// Sends a WebSocket frame as it is; on other transports its payload. A Close closes a WebTransport session with its
+    /// code.
     ///
     /// # Errors
     /// [`ClientError::NotConnected`].
@@ -66,7 +67,8 @@ impl Misbehave<'_> {
         self.0.command(Command::Frame(frame)).await
     }
 
-    /// Drops the transport without a word, a WebSocket by a TCP reset. Automatic reconnect follows, if it is on.
+    /// Drops the transport without a word, a WebSocket by a TCP reset, a WebTransport session with its QUIC connection.
+    /// Automatic reconnect follows, if it is on.
     ///
     /// # Errors
     /// [`ClientError::NotConnected`].

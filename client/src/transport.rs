@@ -8,11 +8,13 @@ use crate::misbehave::Frame;
 use long_polling::LongPolling;
 use server_sent_events::ServerSentEvents;
 use web_sockets::WebSockets;
+use web_transport::WebTransport;
 
 pub(crate) mod long_polling;
 mod poster;
 pub(crate) mod server_sent_events;
 pub(crate) mod web_sockets;
+pub(crate) mod web_transport;
 
 /// What a transport tells.
 #[derive(Debug)]
@@ -25,10 +27,12 @@ pub(crate) enum Event {
 
 /// An open transport.
 #[derive(Debug)]
+#[allow(clippy::enum_variant_names, reason = "SignalR's own names")]
 pub(crate) enum Transport {
     WebSockets(Box<WebSockets>),
     ServerSentEvents(Box<ServerSentEvents>),
     LongPolling(Box<LongPolling>),
+    WebTransport(Box<WebTransport>),
 }
 
 impl Transport {
@@ -38,15 +42,17 @@ impl Transport {
             Self::WebSockets(transport) => transport.queue(messages),
             Self::ServerSentEvents(transport) => transport.queue(&messages),
             Self::LongPolling(transport) => transport.queue(&messages),
+            Self::WebTransport(transport) => transport.queue(messages),
         }
     }
 
-    /// Queues a frame as it is; on other transports than WebSockets its payload.
+    /// Queues a frame as it is; on other transports than WebSockets its payload, or the close of a WebTransport session.
     pub(crate) fn queue_frame(&mut self, frame: Frame) {
         match self {
             Self::WebSockets(transport) => transport.queue_frame(frame),
             Self::ServerSentEvents(transport) => transport.queue(&frame.into_payload()),
             Self::LongPolling(transport) => transport.queue(&frame.into_payload()),
+            Self::WebTransport(transport) => transport.queue_frame(frame),
         }
     }
 
@@ -56,6 +62,7 @@ impl Transport {
             Self::WebSockets(transport) => transport.queued_bytes(),
             Self::ServerSentEvents(transport) => transport.queued_bytes(),
             Self::LongPolling(transport) => transport.queued_bytes(),
+            Self::WebTransport(transport) => transport.queued_bytes(),
         }
     }
 
@@ -66,6 +73,7 @@ impl Transport {
             Self::WebSockets(transport) => transport.drive(read).await,
             Self::ServerSentEvents(transport) => transport.drive(read).await,
             Self::LongPolling(transport) => transport.drive(read).await,
+            Self::WebTransport(transport) => transport.drive(read).await,
         }
     }
 
@@ -75,10 +83,11 @@ impl Transport {
             Self::WebSockets(transport) => transport.stop().await,
             Self::ServerSentEvents(transport) => transport.stop().await,
             Self::LongPolling(transport) => transport.stop().await,
+            Self::WebTransport(transport) => transport.stop().await,
         }
     }
 
-    /// Ends without a word; a socket by a TCP reset.
+    /// Ends without a word; a socket by a TCP reset, a session with its QUIC connection.
     pub(crate) fn cut(self) {
         if let Self::WebSockets(transport) = self {
             transport.cut();

@@ -13,3 +13,4 @@ mod calls;
 mod lifecycle;
 mod support;
 mod through_gateway;
+mod web_transport;
