@@ -1,16 +1,25 @@
-//! `hubgate demo`: the gateway in front of the embedded hubs, with a page to try every transport.
+//! `hubgate demo`: the gateway in front of the embedded hubs, with a page to try every transport, WebTransport included.
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use hubgate_fixtures::certificates::ServerCertificate;
 use hubgate_fixtures::demo;
 use hubgate_gateway::Gateway;
 use hubgate_gateway::config::{Config, Environment};
 
+use tempfile::TempDir;
+
 use crate::cli::complain;
 use crate::log;
 use crate::serve::told_to_stop;
+
+/// Browsers accept 14 days.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(13 * 86_400);
 
 /// What `hubgate demo` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,10 +30,12 @@ pub(crate) struct DemoArgs {
 }
 
 /// The gateway's configuration: all transports before hubs that themselves have WebSockets only.
-fn configuration(listen: SocketAddr, hub: SocketAddr) -> String {
+fn configuration(listen: SocketAddr, hub: SocketAddr, certificates: &Path) -> String {
+    let directory = certificates.display();
     format!(
         r#"[[listener]]
 address = "{listen}"
+web_transport = {{ certificates = [{{ certificate_file = '{directory}/certificate.pem', key_file = '{directory}/key.pem' }}] }}
 
 [backend.embedded]
 servers = ["http://{hub}"]
@@ -33,12 +44,22 @@ servers = ["http://{hub}"]
 name = "demo"
 hubs = "/"
 backend = "embedded"
-transports = ["WebSockets", "ServerSentEvents", "LongPolling"]
+transports = ["WebSockets", "ServerSentEvents", "LongPolling", "WebTransport"]
 
 [admin]
 address = "127.0.0.1:0"
 "#
     )
+}
+
+/// A certificate for WebTransport as browsers accept it by its hash, in a directory that goes with the process.
+fn fresh_certificate(listen: SocketAddr) -> io::Result<TempDir> {
+    let directory = TempDir::with_prefix("hubgate-demo-")?;
+    let own = listen.ip().to_string();
+    let certificate =
+        ServerCertificate::self_signed(&["localhost", "127.0.0.1", &own], SystemTime::now(), CERTIFICATE_LIFE);
+    certificate.map_err(io::Error::other)?.write_to(directory.path())?;
+    Ok(directory)
 }
 
 /// Runs until told to stop.
@@ -47,7 +68,11 @@ pub(crate) async fn run(args: &DemoArgs) -> ExitCode {
         Ok(hub) => hub,
         Err(error) => return complain(&error),
     };
-    let text = configuration(args.listen, hub.local_addr());
+    let certificates = match fresh_certificate(args.listen) {
+        Ok(directory) => directory,
+        Err(error) => return complain(&error),
+    };
+    let text = configuration(args.listen, hub.local_addr(), certificates.path());
     let config = match Config::parse(&text, std::path::Path::new(""), &Environment::none()) {
         Ok(config) => config,
         Err(error) => return complain(&error),

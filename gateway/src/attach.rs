@@ -12,17 +12,19 @@ use http::{Method, Request, Response, StatusCode, Version};
 use hubgate_protocol::websocket::{self, OpCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::io::split;
+use tokio::io::{ReadHalf, split};
 
 pub(crate) use self::admit::{admit, credentials};
 pub(crate) use self::connect::connect;
 use self::post::post;
 use crate::answer;
+use crate::backend::Share;
 use crate::body::Body;
 use crate::config::StatefulReconnect;
 use crate::edge::{Asked, Bounds, Edge, End, Kind, Poll, Upward, event_stream, read_hub};
 use crate::forward::{Agreed, join, upgrade_key};
 use crate::identity::Admission;
+use crate::io::Stream;
 use crate::link::SweepRules;
 use crate::negotiate::seconds;
 use crate::observe::{Attached, connect_outcome, note_connection, transport};
@@ -36,7 +38,7 @@ use crate::visit::{Visit, wants_event_stream, wants_web_socket};
 /// A token that was presented and is ours.
 pub(crate) struct Presented {
     /// By what its connection is found.
-    key: TokenKey,
+    pub(crate) key: TokenKey,
     /// What it says; `None` where only the table knows.
     contents: Option<Contents>,
 }
@@ -60,15 +62,24 @@ pub(crate) async fn serve(visit: &Visit, presented: Presented, request: Request<
     response
 }
 
-async fn dispatch(visit: &Visit, presented: Presented, request: Request<Incoming>) -> Response<Body> {
+/// The connection of a token on the hub path it was made for (rule A3); a token that only a gateway with our keys knows
+/// has none yet.
+///
+/// # Errors
+/// The token belongs to another path.
+pub(crate) fn find(visit: &Visit, presented: &Presented) -> Result<Option<Arc<Entry>>, AnotherPath> {
     let hub = visit.path.hub();
-    if presented.contents.as_ref().is_some_and(|contents| contents.hub != HubDigest::of(hub)) {
-        return not_here(&request);
-    }
     let entry = visit.gate.table.find(&presented.key);
-    if entry.as_ref().is_some_and(|entry| *entry.path != *hub) {
-        return not_here(&request);
-    }
+    let elsewhere = presented.contents.as_ref().is_some_and(|contents| contents.hub != HubDigest::of(hub))
+        || entry.as_ref().is_some_and(|entry| *entry.path != *hub);
+    if elsewhere { Err(AnotherPath) } else { Ok(entry) }
+}
+
+/// A token was presented on another path than its own.
+pub(crate) struct AnotherPath;
+
+async fn dispatch(visit: &Visit, presented: Presented, request: Request<Incoming>) -> Response<Body> {
+    let Ok(entry) = find(visit, &presented) else { return not_here(&request) };
     let connects = *request.method() == Method::GET || *request.method() == Method::CONNECT;
     let kind = match *request.method() {
         _ if connects && wants_event_stream(request.headers()) => Some(Kind::EventStream),
@@ -125,7 +136,7 @@ fn not_here(request: &Request<Incoming>) -> Response<Body> {
 }
 
 /// Takes a waiting connection for a transport, or says why not (signalr-wire §4.2).
-fn take(visit: &Visit, entry: &Entry, kind: Kind) -> Result<Box<Waiting>, Response<Body>> {
+pub(crate) fn take(visit: &Visit, entry: &Entry, kind: Kind) -> Result<Box<Waiting>, Response<Body>> {
     if !entry.offered.has(kind) && matches!(*entry.state(), State::Waiting(_)) {
         return Err(answer::not_offered(kind.name()));
     }
@@ -259,6 +270,8 @@ fn adopt(visit: &Visit, presented: &Presented) -> Option<Arc<Entry>> {
         early: BytesMut::new(),
         hub_has_web_sockets: true,
         elsewhere: None,
+        // Another gateway's, so that its WebTransport session is refused here.
+        shown: None,
     };
     let stateful = if contents.stateful { visit.route.config.stateful_reconnect } else { StatefulReconnect::Off };
     let offered = Offered::web_sockets(stateful);
@@ -284,13 +297,58 @@ async fn attach_edge(
     request: Request<Incoming>,
 ) -> Result<Arc<Edge>, Response<Body>> {
     let waiting = take(visit, entry, kind)?;
+    let opened = open_edge(visit, entry, kind, waiting, request.map(|_| Body::Empty))
+        .await
+        .map_err(|refusal| refusal_for(kind, *refusal))?;
+    let edge = Arc::clone(&opened.edge);
+    let kept = Arc::clone(entry);
+    tokio::spawn(async move {
+        opened.read().await;
+        // An event stream is over with its hub; polls still fetch what is left.
+        if kind == Kind::EventStream {
+            kept.set(State::Finished);
+        }
+    });
+    Ok(edge)
+}
+
+/// A connection whose hub has been reached and is not read yet.
+pub(crate) struct Opened {
+    /// The connection.
+    pub(crate) edge: Arc<Edge>,
+    reading: ReadHalf<Stream>,
+    ahead: Bytes,
+    share: Share,
+    attached: Attached,
+}
+
+impl Opened {
+    /// Reads the hub until it or its client ends, and tells that.
+    pub(crate) async fn read(self) {
+        let Self { edge, reading, ahead, share, attached } = self;
+        read_hub(Arc::clone(&edge), reading, ahead).await;
+        drop(share);
+        let end = edge.ended().unwrap_or(End::HubLost);
+        attached.ended(end.into(), edge.spoken(), edge.bytes());
+    }
+}
+
+/// Reaches the hub of a connection that was taken for a transport which is no WebSocket.
+///
+/// # Errors
+/// The hub's refusal, or why it was not reached.
+pub(crate) async fn open_edge(
+    visit: &Visit,
+    entry: &Arc<Entry>,
+    kind: Kind,
+    waiting: Box<Waiting>,
+    request: Request<Body>,
+) -> Result<Opened, Box<Response<Body>>> {
     let mut attaching = Attaching { entry, done: false };
     let credentials = credentials(visit, &request);
     let admission = Admission::new(&credentials, visit.route.config.bind_identity);
     let key = upgrade_key(visit, &request);
-    let (waiting, agreed) = connect(visit, *waiting, request.map(|_| Body::Empty), &key, false)
-        .await
-        .map_err(|refusal| refusal_for(kind, *refusal))?;
+    let (waiting, agreed) = connect(visit, *waiting, request, &key, false).await?;
     let config = &visit.live.config;
     let bounds = Bounds {
         waiting_bytes_max: config.limits.waiting_bytes_max,
@@ -314,18 +372,7 @@ async fn attach_edge(
     attaching.done = true;
     entry.set(State::Edge(Arc::clone(&edge)));
     let attached = Attached::new(visit, kind, waiting.share.backend().address, &*entry.connection_id);
-    let (reader, share, kept) = (Arc::clone(&edge), waiting.share, Arc::clone(entry));
-    tokio::spawn(async move {
-        read_hub(Arc::clone(&reader), reading, ahead).await;
-        drop(share);
-        // An event stream is over with its hub; polls still fetch what is left.
-        if kind == Kind::EventStream {
-            kept.set(State::Finished);
-        }
-        let end = reader.ended().unwrap_or(End::HubLost);
-        attached.ended(end.into(), reader.spoken(), reader.bytes());
-    });
-    Ok(edge)
+    Ok(Opened { edge, reading, ahead, share: waiting.share, attached })
 }
 
 /// A first poll gets the hub's 401 and 403, else 404; never 204 (rule B8).
@@ -359,9 +406,15 @@ async fn edge_of(visit: &Visit, entry: &Entry, request: &Request<Incoming>) -> R
         let found = match &*entry.state() {
             // Given up already; the sweep tidies it away.
             State::Edge(edge) if edge.over.is_cancelled() => return Err(answer::no_connection()),
+            State::Edge(edge) if edge.kind == Kind::WebTransport => {
+                return Err(answer::text(StatusCode::METHOD_NOT_ALLOWED, answer::POST_ON_WEB_SOCKET));
+            }
             State::Edge(edge) => Some(Arc::clone(edge)),
             State::Attaching(Kind::EventStream | Kind::LongPolling) => None,
-            State::Attaching(Kind::WebSocket) | State::WebSocket | State::Stateful(_) | State::Passed(_) => {
+            State::Attaching(Kind::WebSocket | Kind::WebTransport)
+            | State::WebSocket
+            | State::Stateful(_)
+            | State::Passed(_) => {
                 return Err(answer::text(StatusCode::METHOD_NOT_ALLOWED, answer::POST_ON_WEB_SOCKET));
             }
             State::Waiting(_) | State::Finished => return Err(answer::no_connection()),
@@ -395,7 +448,7 @@ async fn poll(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incomin
         State::WebSocket
             | State::Stateful(_)
             | State::Passed(_)
-            | State::Attaching(Kind::WebSocket | Kind::EventStream)
+            | State::Attaching(Kind::WebSocket | Kind::EventStream | Kind::WebTransport)
     ) {
         return answer::text(StatusCode::BAD_REQUEST, answer::CANNOT_CHANGE);
     }
@@ -426,10 +479,12 @@ async fn poll(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incomin
 
 async fn delete(visit: &Visit, entry: Option<Arc<Entry>>, request: Request<Incoming>) -> Response<Body> {
     let Some(entry) = entry else { return answer::no_connection() };
-    if matches!(
-        *entry.state(),
-        State::Waiting(_) | State::WebSocket | State::Stateful(_) | State::Passed(_) | State::Attaching(_)
-    ) {
+    let keeps = match &*entry.state() {
+        State::Waiting(_) | State::WebSocket | State::Stateful(_) | State::Passed(_) | State::Attaching(_) => true,
+        State::Edge(edge) => edge.kind == Kind::WebTransport,
+        State::Finished => false,
+    };
+    if keeps {
         return answer::text(StatusCode::BAD_REQUEST, answer::CANNOT_DELETE);
     }
     match edge_of(visit, &entry, &request).await {

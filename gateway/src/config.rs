@@ -81,6 +81,19 @@ pub struct Listener {
     pub http2: bool,
     /// The certificates, the default one first; empty means clear text (rule G3).
     pub certificates: Vec<CertificateFiles>,
+    /// WebTransport beside it, if it has that.
+    pub web_transport: Option<WebTransport>,
+}
+
+/// WebTransport beside a listener (rule H2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebTransport {
+    /// Where; `None` means the listener's own address and port.
+    pub address: Option<SocketAddr>,
+    /// The UDP port that clients are told; `None` means the one that is listened on.
+    pub public_port: Option<u16>,
+    /// The certificates, the default one first; at least one.
+    pub certificates: Vec<CertificateFiles>,
 }
 
 /// The two files of a certificate, both PEM.
@@ -177,13 +190,14 @@ impl Config {
 
 impl Timeouts {
     /// Every bounded wait with its name.
-    fn durations(&self) -> [(&'static str, Duration); 27] {
+    fn durations(&self) -> [(&'static str, Duration); 28] {
         [
             ("first_byte_timeout", self.first_byte_timeout),
             ("tls_handshake_timeout", self.tls_handshake_timeout),
             ("headers_timeout", self.headers_timeout),
             ("body_grace", self.body_grace),
             ("http_idle_timeout", self.http_idle_timeout),
+            ("quic_idle_timeout", self.quic_idle_timeout),
             ("http2_ping_interval", self.http2_ping_interval),
             ("http2_ping_timeout", self.http2_ping_timeout),
             ("backend_connect_timeout", self.backend_connect_timeout),

@@ -1,5 +1,5 @@
-//! Connections whose client arrives over Server-Sent Events or long polling while the hub sees a WebSocket (or the
-//! reverse: anything but a WebSocket pair).
+//! Connections whose client arrives over Server-Sent Events, long polling or WebTransport while the hub sees a WebSocket
+//! (or the reverse: anything but a WebSocket pair).
 //!
 //! Client → hub stays a byte stream; hub → client is cut at whole messages (rule E1). An [`Edge`] is shared by the
 //! requests of its client and by the task that reads its hub.
@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     EventStream,
     /// Polls and POSTs.
     LongPolling,
+    /// A WebTransport session.
+    WebTransport,
 }
 
 impl Kind {
@@ -53,6 +55,7 @@ impl Kind {
             Self::WebSocket => "WebSockets",
             Self::EventStream => "ServerSentEvents",
             Self::LongPolling => "LongPolling",
+            Self::WebTransport => "WebTransport",
         }
     }
 }
@@ -95,6 +98,8 @@ pub(crate) struct Edge {
     pub(crate) judge: Option<Arc<Backend>>,
     /// Cancelled when the connection is over for its client.
     pub(crate) over: CancellationToken,
+    /// Cancelled when nothing more is to be written to the client.
+    aborted: CancellationToken,
     /// Cancelled when the hub answers nothing any more.
     hub_dead: CancellationToken,
     /// Second of the last poll's end; `u32::MAX` while one is pending.
@@ -112,6 +117,10 @@ pub(crate) struct Edge {
     bytes_out: AtomicU64,
     /// The client's bytes so far end inside a message.
     torn: AtomicBool,
+    /// The hub's close frame: code and reason.
+    hub_close: OnceLock<Option<(u16, String)>>,
+    /// How the client left, where that is for the hub to know: a close, or `None` for a loss.
+    client_left: OnceLock<Option<(u16, String)>>,
 }
 
 impl Edge {
@@ -139,6 +148,7 @@ impl Edge {
             admission: Mutex::new(admission),
             judge,
             over: CancellationToken::new(),
+            aborted: CancellationToken::new(),
             hub_dead: CancellationToken::new(),
             last_poll,
             hub_heard: AtomicU32::new(clock.now()),
@@ -149,6 +159,8 @@ impl Edge {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             torn: AtomicBool::new(false),
+            hub_close: OnceLock::new(),
+            client_left: OnceLock::new(),
         })
     }
 
@@ -202,8 +214,9 @@ impl Edge {
         let _only_once = self.carrier.set(carrier);
     }
 
-    /// Resets the event stream's connection, so that what HTTP holds of it is freed.
+    /// Ends writing at once: resets the event stream's connection, so that what HTTP holds of it is freed.
     pub(crate) fn abort(&self) {
+        self.aborted.cancel();
         if let Some(carrier) = self.carrier.get() {
             carrier.abort();
         }
@@ -268,6 +281,50 @@ impl Edge {
         match self.protocol() {
             Some(protocol) if torn => self.part_with(End::ClientClosed, true, Some(&error_close(protocol))),
             _ => self.part(End::ClientClosed, true),
+        }
+    }
+
+    /// The client of a session has left: with a close, or by being lost (rule E4: a loss stays a loss).
+    pub(crate) fn client_left(&self, close: Option<(u16, String)>) {
+        let end = if close.is_some() { End::ClientClosed } else { End::ClientGone };
+        let _first_counts = self.client_left.set(close);
+        self.end(end, true);
+        self.over.cancel();
+    }
+
+    /// The hub's close frame, once it has come: code and reason, if it had any.
+    pub(crate) fn hub_close(&self) -> Option<(u16, String)> {
+        self.hub_close.get().cloned().flatten()
+    }
+
+    /// Whether a Close message tells the client of the end: it was pushed, or the hub's has gone by.
+    pub(crate) fn said_close(&self) -> bool {
+        let outbox = self.outbox();
+        outbox.closed || outbox.handshaken && self.spoken().farewell().is_some()
+    }
+
+    /// Counts bytes that were taken and are being written as waiting (rule F1).
+    pub(crate) fn holding(&self, bytes: usize) -> Holding<'_> {
+        self.clock.buffered().change(0, bytes);
+        self.waits_since.store(self.clock.now(), Relaxed);
+        Holding { edge: self, bytes }
+    }
+
+    /// Waits until the connection is given up for its client.
+    pub(crate) async fn given_up(&self) {
+        self.aborted.cancelled().await;
+    }
+
+    /// Waits for messages or the end.
+    pub(crate) async fn next(&self) -> Taken {
+        loop {
+            let ready = self.out_ready.notified();
+            tokio::pin!(ready);
+            ready.as_mut().enable();
+            match self.take() {
+                Taken::Nothing => ready.await,
+                taken => return taken,
+            }
         }
     }
 
@@ -338,6 +395,22 @@ impl Edge {
     fn count_in(&self, bytes: &Bytes) {
         self.bytes_in.fetch_add(bytes.len() as u64, Relaxed);
         self.traffic.client_bytes.inc_by(bytes.len() as u64);
+    }
+}
+
+/// Bytes that were taken out of the outbox and wait to be written.
+#[derive(Debug)]
+pub(crate) struct Holding<'a> {
+    edge: &'a Edge,
+    bytes: usize,
+}
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.edge.clock.buffered().change(self.bytes, 0);
+        if self.edge.waiting_bytes() == 0 {
+            self.edge.waits_since.store(u32::MAX, Relaxed);
+        }
     }
 }
 

@@ -54,8 +54,13 @@ fn fold_method(method: &mut Method) {
 }
 
 /// Finds out what a request is about; the error is its answer.
-fn visit(gate: Arc<Gate>, client: Arc<Client>, request: &Request<Incoming>) -> Result<Visit, Box<Response<Body>>> {
-    let authority = (request.version() == Version::HTTP_2).then(|| request.uri().authority()).flatten();
+pub(crate) fn visit<B>(
+    gate: Arc<Gate>,
+    client: Arc<Client>,
+    request: &Request<B>,
+) -> Result<Visit, Box<Response<Body>>> {
+    let named = matches!(request.version(), Version::HTTP_2 | Version::HTTP_3);
+    let authority = named.then(|| request.uri().authority()).flatten();
     headers::check(request.headers(), authority.map(http::uri::Authority::as_str))
         .map_err(|error| Box::new(answer::bad_request(&error.to_string())))?;
     if *request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {

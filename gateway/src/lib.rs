@@ -59,8 +59,10 @@ mod stateful;
 mod table;
 mod tls;
 mod visit;
+mod web_transport;
 
 pub use self::live::BuildError;
 pub use self::resolver::Resolver;
 pub use self::run::{Gateway, StartError};
 pub use self::tls::Error as TlsError;
+pub use self::web_transport::QUIET_TARGETS;

@@ -23,6 +23,7 @@ use crate::http;
 use crate::io::{Stream, Watched, read_more};
 use crate::metrics::Limit;
 use crate::visit::{Client, Ends};
+use crate::web_transport;
 
 /// Connections that the kernel keeps for us to accept.
 const BACKLOG: u32 = 4096;
@@ -57,6 +58,7 @@ pub(crate) struct Bound {
     listener: TcpListener,
     handshakes: Arc<Handshakes>,
     http2: bool,
+    web_transport: Option<Arc<web_transport::Listener>>,
 }
 
 impl Bound {
@@ -78,7 +80,14 @@ impl Bound {
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        Ok(Self { address, tls: Arc::new(ArcSwapOption::new(tls)), listener, handshakes: Arc::default(), http2 })
+        let tls = Arc::new(ArcSwapOption::new(tls));
+        Ok(Self { address, tls, listener, handshakes: Arc::default(), http2, web_transport: None })
+    }
+
+    /// Tells its clients of WebTransport.
+    pub(crate) fn with_web_transport(mut self, listener: Option<Arc<web_transport::Listener>>) -> Self {
+        self.web_transport = listener;
+        self
     }
 
     /// Accepts until told to stop.
@@ -114,6 +123,7 @@ impl Bound {
                 tls: self.tls.load_full(),
                 handshakes: Arc::clone(&self.handshakes),
                 http2: self.http2,
+                web_transport: self.web_transport.clone(),
             };
             tokio::spawn(connection.serve(tcp));
         }
@@ -130,10 +140,11 @@ fn bound_unsent(socket: &TcpSocket) {
 }
 
 /// Counts a connection as long as it is HTTP; a relay counts itself.
-struct Counted(Arc<Gate>);
+pub(crate) struct Counted(Arc<Gate>);
 
 impl Counted {
-    fn new(gate: Arc<Gate>) -> Self {
+    /// One more.
+    pub(crate) fn new(gate: Arc<Gate>) -> Self {
         gate.tcp_connections.fetch_add(1, Relaxed);
         Self(gate)
     }
@@ -145,18 +156,25 @@ impl Drop for Counted {
     }
 }
 
-/// TLS handshakes in progress at one listener.
+/// Handshakes in progress at one listener.
 #[derive(Debug, Default)]
-struct Handshakes(AtomicUsize);
+pub(crate) struct Handshakes(AtomicUsize);
 
 /// One handshake in progress.
-struct Handshake(Arc<Handshakes>);
+pub(crate) struct Handshake(Arc<Handshakes>);
 
 impl Handshakes {
     /// Counts one more, unless there are as many as there may be.
-    fn enter(self: &Arc<Self>, limit: usize) -> Option<Handshake> {
+    pub(crate) fn enter(self: &Arc<Self>, limit: usize) -> Option<Handshake> {
         let handshake = Handshake(Arc::clone(self));
         (self.0.fetch_add(1, Relaxed) < limit).then_some(handshake)
+    }
+}
+
+impl Handshakes {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Relaxed)
     }
 }
 
@@ -172,6 +190,7 @@ struct Connection {
     tls: Option<Arc<ServerConfig>>,
     handshakes: Arc<Handshakes>,
     http2: bool,
+    web_transport: Option<Arc<web_transport::Listener>>,
 }
 
 impl Connection {
@@ -181,7 +200,7 @@ impl Connection {
         let live = gate.live.load_full();
         let timeouts = &live.config.timeouts;
         let secure = self.tls.is_some();
-        let client = Arc::new(Client::new(self.peer, secure));
+        let client = Arc::new(Client::new(self.peer, secure, self.web_transport.clone()));
         let _ends = Ends(Arc::clone(&client));
         let (stream, is_http2) = match &self.tls {
             Some(config) => {

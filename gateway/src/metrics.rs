@@ -74,6 +74,8 @@ label! {
         ServerSentEvents = "ServerSentEvents",
         /// Long polling.
         LongPolling = "LongPolling",
+        /// WebTransport.
+        WebTransport = "WebTransport",
     }
 }
 
@@ -194,6 +196,8 @@ label! {
         BodyRate = "body_rate_min",
         /// `limits.tls_handshakes_max`.
         TlsHandshakes = "tls_handshakes_max",
+        /// `limits.quic_handshakes_max`.
+        QuicHandshakes = "quic_handshakes_max",
         /// `limits.held_connections_max`.
         HeldConnections = "held_connections_max",
         /// The process has no file descriptor left.

@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, HOST, ORIGIN, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hubgate_protocol::Transport;
-use hubgate_protocol::negotiate::{AvailableTransport, NegotiateResponse, NegotiatedConnection};
+use hubgate_protocol::negotiate::{AvailableTransport, NegotiateResponse, NegotiatedConnection, WebTransportOffer};
 use hyper::body::Incoming;
 
 pub(crate) use self::redirect::Elsewhere;
@@ -31,12 +31,15 @@ use crate::observe::note_connection;
 use crate::outbound;
 use crate::query::{NegotiateVersion, Query};
 use crate::secret::Secret;
-use crate::table::{Offered, TokenKey, Waiting};
+use crate::table::{Offered, Shown, TokenKey, Waiting};
 use crate::token::{Contents, HubDigest, Sealed, random_token};
 use crate::visit::Visit;
 
 /// What a client is told whose hub cannot be reached by any transport that the gateway uses (rule D5).
 const NO_WAY_TO_HUB: &str = "The gateway cannot reach this hub: it offers neither WebSockets nor long polling.";
+
+/// How long what negotiate showed is kept for a WebTransport session, in seconds (rule H4).
+const SHOWN_SECONDS: u32 = 15;
 
 /// What a hub's answer to negotiate was.
 struct Answered {
@@ -61,6 +64,36 @@ struct Asked<'a> {
     had_affinity: bool,
     /// Stateful reconnect is asked for.
     stateful: bool,
+    /// WebTransport is asked for, and there.
+    web_transport: Option<&'a ForSession>,
+}
+
+/// What a client that asks for WebTransport is told, and what is kept for its session.
+#[derive(Debug)]
+struct ForSession {
+    offer: WebTransportOffer,
+    shown: Shown,
+}
+
+/// Whether a client asked for WebTransport (rule H2) and both its listener and the route have it.
+fn for_session(visit: &Visit, query: Query<'_>, headers: &HeaderMap, authority: Option<&str>) -> Option<ForSession> {
+    let wanted = &visit.route.config.transports;
+    let listener = visit.client.web_transport.as_ref()?;
+    if !query.web_transport() || !(wanted.is_empty() || wanted.contains(&TransportName::WebTransport)) {
+        return None;
+    }
+    let mut credentials = HeaderMap::new();
+    for name in [AUTHORIZATION, COOKIE] {
+        for value in headers.get_all(&name) {
+            let mut value = value.clone();
+            value.set_sensitive(true);
+            credentials.append(name.clone(), value);
+        }
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).or(authority).unwrap_or_default();
+    let until = visit.gate.clock.now().saturating_add(SHOWN_SECONDS);
+    let shown = Shown { origin: headers.get(ORIGIN).cloned(), credentials, until };
+    Some(ForSession { offer: listener.told_to(host), shown })
 }
 
 /// Serves POST `…/negotiate`.
@@ -85,7 +118,11 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
     let to_hub = visit.route.config.stateful_reconnect == StatefulReconnect::Backend;
     let stateful = query.use_stateful_reconnect();
     let told = if to_hub && stateful { Some("true") } else { None };
-    let towards_hub = if plain { raw_query.clone() } else { query.edited(&[("useStatefulReconnect", told)]) };
+    let edits = [("useStatefulReconnect", told), ("webTransport", None)];
+    let towards_hub = if plain { raw_query.clone() } else { query.edited(&edits) };
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let session = for_session(visit, query, request.headers(), authority);
+    let web_transport = session.as_ref();
     let affinity = outbound::affinity(visit, request.headers());
     let had_affinity = affinity.is_some();
     let again = plain.then(|| request_without_body(&request));
@@ -104,14 +141,15 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
     match again {
         // The hub gave this client a version 0 token, which is public: ask anew with version 1 (rule A6).
         Some(mut request) if matches!(&parsed, NegotiateResponse::Connection(_)) => {
-            let query = query.edited(&[("negotiateVersion", Some("1")), ("useStatefulReconnect", told)]);
+            let [stateful_told, web_transport_told] = edits;
+            let query = query.edited(&[("negotiateVersion", Some("1")), stateful_told, web_transport_told]);
             outbound::prepare(visit, &mut request, &query);
             answered.backend.keep(answered.connection);
             match ask(visit, Box::new(request), Some(answered.backend)).await {
                 Ok((backend, response, connection)) => match read(visit, backend, response, connection).await {
                     Ok((answered, parsed)) => {
-                        finish(visit, Asked { hub, version: 0, had_affinity, stateful }, answered, parsed, user_agent)
-                            .await
+                        let asked = Asked { hub, version: 0, had_affinity, stateful, web_transport };
+                        finish(visit, asked, answered, parsed, user_agent).await
                     }
                     Err(passed) => *passed,
                 },
@@ -120,7 +158,8 @@ pub(crate) async fn negotiate(visit: &Visit, hub: &str, request: Request<Incomin
         }
         _ => {
             let version = i32::from(matches!(asked, NegotiateVersion::Number(1..)));
-            finish(visit, Asked { hub, version, had_affinity, stateful }, answered, parsed, user_agent).await
+            let asked = Asked { hub, version, had_affinity, stateful, web_transport };
+            finish(visit, asked, answered, parsed, user_agent).await
         }
     }
 }
@@ -237,7 +276,7 @@ async fn finish(
 
 /// Makes the hub's connection one of ours.
 fn grant(visit: &Visit, asked: Asked<'_>, answered: Answered, mut negotiated: NegotiatedConnection) -> Response<Body> {
-    let Asked { hub, version, had_affinity, stateful } = asked;
+    let Asked { hub, version, had_affinity, stateful, web_transport } = asked;
     let Answered { backend, connection, head, elsewhere, .. } = answered;
     let hub_has_web_sockets = negotiated.offers(Transport::WebSockets);
     let reachable = hub_has_web_sockets || negotiated.offers(Transport::LongPolling);
@@ -248,6 +287,9 @@ fn grant(visit: &Visit, asked: Asked<'_>, answered: Answered, mut negotiated: Ne
     }
     let timeouts = &visit.live.config.timeouts;
     offer(visit, &mut negotiated);
+    if let Some(session) = web_transport {
+        negotiated.available_transports.insert(0, session.offer.to_available());
+    }
     let stateful = granted_stateful(visit, stateful, &negotiated);
     let hub_token = Secret::new(negotiated.token());
     let wait = timeouts.disconnect_timeout;
@@ -284,6 +326,7 @@ fn grant(visit: &Visit, asked: Asked<'_>, answered: Answered, mut negotiated: Ne
         early: BytesMut::new(),
         hub_has_web_sockets,
         elsewhere,
+        shown: web_transport.map(|session| Box::new(session.shown.clone())),
     };
     let offered = Offered::of(&negotiated, stateful);
     let cross_origin = waiting.elsewhere.is_some();
@@ -360,8 +403,11 @@ fn offer(visit: &Visit, negotiated: &mut NegotiatedConnection) {
         TransportName::WebSockets => Transport::WebSockets,
         TransportName::ServerSentEvents => Transport::ServerSentEvents,
         TransportName::LongPolling => Transport::LongPolling,
+        TransportName::WebTransport => Transport::WebTransport,
     };
-    negotiated.available_transports = wanted.iter().map(|name| AvailableTransport::of(transport(name))).collect();
+    // WebTransport has a port, which its listener tells.
+    let named = wanted.iter().filter(|name| **name != TransportName::WebTransport);
+    negotiated.available_transports = named.map(|name| AvailableTransport::of(transport(name))).collect();
 }
 
 /// Whole seconds, rounded up.

@@ -12,7 +12,6 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::access_log::{ConnectionEnd, RequestEnd};
 use crate::body::{Body, BodyError};
@@ -72,7 +71,7 @@ pub(crate) struct Watching {
 
 impl Watching {
     /// Begins to watch a request; `None` while the access log is off.
-    pub(crate) fn begin(gate: &Arc<Gate>, peer: IpAddr, request: &Request<Incoming>) -> Option<Self> {
+    pub(crate) fn begin<B: HttpBody>(gate: &Arc<Gate>, peer: IpAddr, request: &Request<B>) -> Option<Self> {
         let format = gate.live.load().config.log.access;
         if format == AccessLogFormat::Off {
             return None;
@@ -90,6 +89,7 @@ impl Watching {
             path: request.uri().path().to_owned(),
             query: request.uri().query().unwrap_or_default().to_owned(),
             http: match request.version() {
+                Version::HTTP_3 => "3",
                 Version::HTTP_2 => "2",
                 Version::HTTP_10 => "1.0",
                 _ => "1.1",
@@ -231,6 +231,7 @@ pub(crate) fn transport(kind: Kind) -> Transport {
         Kind::WebSocket => Transport::WebSockets,
         Kind::EventStream => Transport::ServerSentEvents,
         Kind::LongPolling => Transport::LongPolling,
+        Kind::WebTransport => Transport::WebTransport,
     }
 }
 

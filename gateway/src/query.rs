@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Names whose values may be logged (rule A8); everything else is a secret until proven otherwise.
-const LOGGED_NAMES: [&str; 3] = ["negotiateVersion", "useStatefulReconnect", "_"];
+const LOGGED_NAMES: [&str; 4] = ["negotiateVersion", "useStatefulReconnect", "webTransport", "_"];
 
 /// The longest parameter name that a log line repeats.
 const LOGGED_NAME_CHARS_MAX: usize = 40;
@@ -87,6 +87,11 @@ impl<'a> Query<'a> {
     /// Tells whether stateful reconnect is asked for; anything unparsable is `false` (signalr-wire §3.1).
     pub fn use_stateful_reconnect(&self) -> bool {
         self.value("useStatefulReconnect").is_some_and(|text| text.trim().eq_ignore_ascii_case("true"))
+    }
+
+    /// Tells whether WebTransport is asked for (rule H2): "1" or "true".
+    pub fn web_transport(&self) -> bool {
+        self.value("webTransport").is_some_and(|text| text == "1" || text.eq_ignore_ascii_case("true"))
     }
 
     /// A copy where each `(name, Some(value))` is replaced and each `(name, None)` removed (rule B6).

@@ -58,17 +58,18 @@ pub(crate) struct Traffic {
     /// Bytes kept now until clients acknowledge them.
     pub(crate) stateful_bytes: Gauge,
     /// Live connections by transport (in the order of [`Kind::ALL`]) and by what they speak ([`Spoken::ALL`]).
-    pub(crate) speaking: [[Gauge; 5]; 3],
+    pub(crate) speaking: [[Gauge; 5]; 4],
 }
 
 impl Traffic {
     /// The gauge of connections that speak so.
     pub(crate) fn speaking(&self, spoken: Spoken, kind: Kind) -> &Gauge {
-        let [web_sockets, event_streams, long_polling] = &self.speaking;
+        let [web_sockets, event_streams, long_polling, web_transport] = &self.speaking;
         let [unknown, json, messagepack, other, opaque] = match kind {
             Kind::WebSocket => web_sockets,
             Kind::EventStream => event_streams,
             Kind::LongPolling => long_polling,
+            Kind::WebTransport => web_transport,
         };
         match spoken {
             Spoken::Unknown => unknown,

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Readiness};
 use crate::attach;
-use crate::config::{Changes, Config};
+use crate::config::{Changes, Config, Listener};
 use crate::descriptors;
 use crate::edge::End;
 use crate::gate::Gate;
@@ -33,6 +33,7 @@ use crate::relief;
 use crate::resolver::Resolver;
 use crate::table::State;
 use crate::tls;
+use crate::web_transport;
 
 /// Silence after which a WebSocket peer that was pinged counts as dead, in ping intervals (rule D8).
 const DEAD_AFTER_PINGS: u32 = 3;
@@ -102,11 +103,17 @@ impl Gateway {
         gate.clock.buffered().set_max(config.limits.buffered_bytes_max);
         descriptors::raise(config.limits.connections_max);
         let (accepting, ticking) = (CancellationToken::new(), CancellationToken::new());
-        let mut bound = Vec::new();
-        for listener in &config.listeners {
-            let tls = tls::server(listener)?;
-            let found = Bound::bind(listener.address, listener.http2, tls, config.timeouts.tcp_keep_alive);
-            bound.push(found.map_err(|source| StartError::Bind { address: listener.address, source })?);
+        let (mut bound, mut listening, mut datagrams) = (Vec::new(), Vec::new(), Vec::new());
+        for configured in &config.listeners {
+            let (tcp, udp) = bind(configured, &config)?;
+            listening.push(Listening {
+                address: tcp.address,
+                configured: configured.address,
+                tls: Arc::clone(&tcp.tls),
+                web_transport: udp.as_ref().map(web_transport::Bound::open_endpoint),
+            });
+            bound.push(tcp);
+            datagrams.extend(udp);
         }
         let mut tasks = JoinSet::new();
         let admin = match &config.admin {
@@ -119,16 +126,10 @@ impl Gateway {
                 Some(address)
             }
         };
-        let listening = bound
-            .iter()
-            .zip(&config.listeners)
-            .map(|(bound, configured)| Listening {
-                address: bound.address,
-                configured: configured.address,
-                tls: Arc::clone(&bound.tls),
-            })
-            .collect();
         for listener in bound {
+            tasks.spawn(listener.serve(Arc::clone(&gate), accepting.clone()));
+        }
+        for listener in datagrams {
             tasks.spawn(listener.serve(Arc::clone(&gate), accepting.clone()));
         }
         tasks.spawn(tick(Arc::clone(&gate), ticking.clone()));
@@ -147,6 +148,11 @@ impl Gateway {
     /// Where it listens, in the order of the configuration.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.listening.iter().map(|listening| listening.address)
+    }
+
+    /// Where it listens for WebTransport (UDP), in the order of the configuration.
+    pub fn web_transport_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listening.iter().filter_map(|listening| listening.web_transport.as_ref()).map(|udp| udp.address)
     }
 
     /// Where health and metrics are, if anywhere.
@@ -173,7 +179,7 @@ impl Gateway {
     async fn swap(&self, config: Arc<Config>) -> Result<Changes, BuildError> {
         let before = self.gate.live.load_full();
         let live = Live::build(Arc::clone(&config), Some(&before), &self.gate.metrics)?;
-        let mut certificates = Vec::new();
+        let (mut certificates, mut datagrams) = (Vec::new(), Vec::new());
         for listening in &self.listening {
             let configured = config.listeners.iter().find(|listener| listener.address == listening.configured);
             // Clear text and TLS do not change places without a restart.
@@ -182,6 +188,14 @@ impl Gateway {
             {
                 certificates.push((listening, tls));
             }
+            if let (Some(udp), Some(configured)) =
+                (&listening.web_transport, configured.and_then(|listener| listener.web_transport.as_ref()))
+            {
+                datagrams.push((udp, web_transport::tls_of(configured)?));
+            }
+        }
+        for (udp, tls) in datagrams {
+            udp.replace(&config, tls).map_err(|source| tls::Error::Quic(source.to_string()))?;
         }
         live.resolve(&self.gate.metrics).await;
         for (listening, tls) in certificates {
@@ -203,6 +217,9 @@ impl Gateway {
         self.gate.draining.store(true, Relaxed);
         let until = tokio::time::Instant::now() + config.timeouts.drain_timeout;
         let _unfinished = tokio::time::timeout_at(until, drain(&self.gate, config.timeouts.drain_timeout)).await;
+        for udp in self.listening.iter().filter_map(|listening| listening.web_transport.as_ref()) {
+            let _gone_already = tokio::time::timeout(Duration::from_secs(1), udp.close()).await;
+        }
         self.ticking.cancel();
         self.tasks.shutdown().await;
     }
@@ -215,6 +232,18 @@ struct Listening {
     /// As the configuration names it, where port 0 means a free one.
     configured: SocketAddr,
     tls: Arc<ArcSwapOption<ServerConfig>>,
+    web_transport: Option<web_transport::OpenEndpoint>,
+}
+
+/// Binds a listener, and WebTransport beside it.
+fn bind(configured: &Listener, config: &Config) -> Result<(Bound, Option<web_transport::Bound>), StartError> {
+    let tls = tls::server(configured)?;
+    let tcp = Bound::bind(configured.address, configured.http2, tls, config.timeouts.tcp_keep_alive)
+        .map_err(|source| StartError::Bind { address: configured.address, source })?;
+    let Some(udp) = &configured.web_transport else { return Ok((tcp, None)) };
+    let bound = web_transport::Bound::bind(udp, tcp.address, config, web_transport::tls_of(udp)?);
+    let bound = bound.map_err(|source| StartError::Bind { address: udp.address.unwrap_or(tcp.address), source })?;
+    Ok((tcp.with_web_transport(Some(Arc::clone(&bound.listener))), Some(bound)))
 }
 
 /// Serves health and metrics on a listener of its own (rule G6).

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue};
 use hubgate_protocol::Transport;
 use hubgate_protocol::negotiate::NegotiatedConnection;
 use tokio::sync::Notify;
@@ -55,6 +56,7 @@ pub(crate) struct Offered {
     web_sockets: bool,
     event_streams: bool,
     long_polling: bool,
+    web_transport: bool,
     /// Who keeps its connection when a WebSocket is lost; `Off` where it was not granted (rule I1).
     pub(crate) stateful: StatefulReconnect,
 }
@@ -67,12 +69,13 @@ impl Offered {
             web_sockets: negotiated.offers(Transport::WebSockets),
             event_streams: negotiated.offers(Transport::ServerSentEvents),
             long_polling: negotiated.offers(Transport::LongPolling),
+            web_transport: negotiated.offers(Transport::WebTransport),
         }
     }
 
     /// WebSockets alone: the one transport that another gateway's token is good for here.
     pub(crate) fn web_sockets(stateful: StatefulReconnect) -> Self {
-        Self { web_sockets: true, event_streams: false, long_polling: false, stateful }
+        Self { web_sockets: true, event_streams: false, long_polling: false, web_transport: false, stateful }
     }
 
     /// Whether a transport is among them.
@@ -81,6 +84,7 @@ impl Offered {
             Kind::WebSocket => self.web_sockets,
             Kind::EventStream => self.event_streams,
             Kind::LongPolling => self.long_polling,
+            Kind::WebTransport => self.web_transport,
         }
     }
 }
@@ -121,6 +125,20 @@ pub(crate) struct Waiting {
     pub(crate) hub_has_web_sockets: bool,
     /// Where the hub is, if a redirect was followed (rule B7).
     pub(crate) elsewhere: Option<Elsewhere>,
+    /// What a WebTransport session cannot show again, where one was asked for (rule H4).
+    pub(crate) shown: Option<Box<Shown>>,
+}
+
+/// What the negotiate request showed of its client, for a WebTransport session that cannot (rule H4). It goes with the
+/// waiting connection, so it is used once.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    /// The page's origin; the session must name the same.
+    pub(crate) origin: Option<HeaderValue>,
+    /// `Authorization` and `Cookie` for the hub.
+    pub(crate) credentials: HeaderMap,
+    /// Second until which the session may come.
+    pub(crate) until: u32,
 }
 
 impl Entry {

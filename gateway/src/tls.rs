@@ -31,6 +31,9 @@ pub enum Error {
     /// A server's name cannot be verified.
     #[error("'{0}' is no name that a certificate can have")]
     Name(String),
+    /// QUIC cannot be served with this.
+    #[error("QUIC: {0}")]
+    Quic(String),
     /// The library refused.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -71,6 +74,40 @@ pub(crate) fn server(listener: &Listener) -> Result<Option<Arc<ServerConfig>>, E
     Ok(Some(Arc::new(config)))
 }
 
+/// What WebTransport is served with: TLS 1.3 and HTTP/3 alone, no early data, no tickets (rule H5).
+///
+/// # Errors
+/// As [`server`].
+pub(crate) fn quic(files: &[CertificateFiles]) -> Result<(ServerConfig, Certificates), Error> {
+    let keys = files.iter().map(certified).collect::<Result<Vec<_>, _>>()?;
+    let certificates = Certificates(Arc::new(ByName(keys)));
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(&certificates.0) as Arc<dyn ResolvesServerCert>);
+    config.alpn_protocols.push(web_transport_quinn::ALPN.as_bytes().to_vec());
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok((config, certificates))
+}
+
+/// The certificates of a listener.
+#[derive(Debug, Clone)]
+pub(crate) struct Certificates(Arc<ByName>);
+
+impl Certificates {
+    /// The certificate that is served to who asks for `name`.
+    pub(crate) fn served_to(&self, name: Option<&str>) -> Option<CertificateDer<'static>> {
+        let key = self.0.choose(name)?;
+        key.end_entity_cert().ok().map(|certificate| certificate.clone().into_owned())
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &CertificateDer<'_>> {
+        self.0.0.iter().filter_map(|(_, key)| key.end_entity_cert().ok())
+    }
+}
+
 fn certified(files: &CertificateFiles) -> Result<(Vec<String>, Arc<CertifiedKey>), Error> {
     let chain = certificates(&files.certificate_file)?;
     let key = PrivateKeyDer::from_pem_file(&files.key_file).map_err(|error| bad(&files.key_file, error))?;
@@ -89,12 +126,18 @@ fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
 #[derive(Debug)]
 struct ByName(Vec<(Vec<String>, Arc<CertifiedKey>)>);
 
-impl ResolvesServerCert for ByName {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let asked = hello.server_name().map(str::to_ascii_lowercase);
+impl ByName {
+    fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let asked = name.map(str::to_ascii_lowercase);
         let fits = |name: &String| asked.as_ref().is_some_and(|asked| matches(name, asked));
         let chosen = self.0.iter().find(|(names, _)| names.iter().any(fits)).or_else(|| self.0.first());
         chosen.map(|(_, key)| Arc::clone(key))
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(hello.server_name())
     }
 }
 

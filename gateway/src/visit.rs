@@ -12,6 +12,7 @@ use crate::edge::{Edge, Handover};
 use crate::gate::Gate;
 use crate::live::{Live, Route};
 use crate::path::NormalPath;
+use crate::web_transport::Listener;
 
 /// A client's connection to us.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     /// Whether it came over TLS.
     pub(crate) secure: bool,
+    /// The WebTransport of its listener.
+    pub(crate) web_transport: Option<Arc<Listener>>,
     /// Connections whose polls were answered over it; they end when a write over it is stuck.
     polled: Mutex<Vec<Weak<Edge>>>,
     /// Answers of polls that were written and not yet flushed.
@@ -55,8 +58,15 @@ const POLLED_MAX: usize = 256;
 
 impl Client {
     /// A connection that has just been accepted.
-    pub(crate) fn new(peer: SocketAddr, secure: bool) -> Self {
-        Self { peer, secure, polled: Mutex::default(), written: Mutex::default(), fate: AtomicU8::default() }
+    pub(crate) fn new(peer: SocketAddr, secure: bool, web_transport: Option<Arc<Listener>>) -> Self {
+        Self {
+            peer,
+            secure,
+            web_transport,
+            polled: Mutex::default(),
+            written: Mutex::default(),
+            fate: AtomicU8::default(),
+        }
     }
 
     /// Notes that a connection's messages go out over this one.

@@ -16,7 +16,7 @@ use crate::query::Query;
 use crate::visit::Visit;
 
 /// What a request shows of its user.
-pub(crate) fn credentials(visit: &Visit, request: &Request<Incoming>) -> Credentials {
+pub(crate) fn credentials<B>(visit: &Visit, request: &Request<B>) -> Credentials {
     let query = Query::new(request.uri().query().unwrap_or_default());
     visit.gate.fingerprints.credentials(request.headers(), query)
 }

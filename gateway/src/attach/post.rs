@@ -74,7 +74,7 @@ async fn post_early(entry: &Entry, mut request: Request<Incoming>) -> Early {
                     break;
                 }
                 State::Waiting(_) => {}
-                State::Attaching(Kind::WebSocket)
+                State::Attaching(Kind::WebSocket | Kind::WebTransport)
                 | State::WebSocket
                 | State::Stateful(_)
                 | State::Passed(_)

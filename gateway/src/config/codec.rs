@@ -179,6 +179,13 @@ text_codec!(
     |value: &Option<PathBuf>| value.as_ref().map(|path| quoted(path.display()))
 );
 text_codec!(
+    /// An address to listen on that may be absent.
+    AddressOrNone,
+    Option<SocketAddr>,
+    |text: &str| parse_address(text).map(Some),
+    |value: &Option<SocketAddr>| value.map(quoted)
+);
+text_codec!(
     /// An address to listen on, or `"off"`.
     AddressOrOff,
     Option<SocketAddr>,

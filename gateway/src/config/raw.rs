@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::codec::{
-    AddressOrOff, Addresses, Count, File, Flag, Named, Networks, Secrets, Size, Span, SpanOrNone, Table, TableOrNone,
-    Tables, Text, Texts, Word, WordList, Words,
+    AddressOrNone, AddressOrOff, Addresses, Count, File, Flag, Named, Networks, Secrets, Size, Span, SpanOrNone, Table,
+    TableOrNone, Tables, Text, Texts, Word, WordList, Words,
 };
 use super::network::Network;
 use super::section::section;
@@ -62,6 +62,23 @@ section! {
         /// Serves TLS with these certificates, chosen by the name the client asks for; the first one is the default.
         tls: Option<RawTls> as TableOrNone<RawTls> = None
             => "{ certificates = [{ certificate_file = \"example.com.pem\", key_file = \"example.com.key\" }] }";
+        /// Serves WebTransport over UDP beside it and offers that to clients that ask for it. `{}` takes the address, the port
+        /// and the certificates of this listener; `address`, `public_port` (the port that clients reach, where it is another
+        /// one) and `certificates` say otherwise. Browsers accept a self-signed certificate that is valid for at most 14 days
+        /// and has an ECDSA P-256 key: they are told its hash.
+        web_transport: Option<RawWebTransport> as TableOrNone<RawWebTransport> = None => "{}";
+    }
+}
+
+section! {
+    /// WebTransport beside a listener.
+    pub(crate) struct RawWebTransport {
+        /// IP address and UDP port; those of the listener by default. Changing it needs a restart.
+        address: Option<SocketAddr> as AddressOrNone = None => "\"0.0.0.0:443\"";
+        /// The UDP port that clients are told; 0 means the one that is listened on.
+        public_port: usize as Count = 0;
+        /// Its certificates; those of the listener by default.
+        certificates: Vec<RawCertificate> as Tables<RawCertificate> = Vec::new();
     }
 }
 
@@ -224,6 +241,18 @@ section! {
         body_rate_min: usize as Size = 240;
         /// TLS handshakes in progress at once.
         tls_handshakes_max: usize as Count = 1_000;
+        /// WebTransport: QUIC handshakes in progress at once; more are refused.
+        quic_handshakes_max: usize as Count = 1_000;
+        /// WebTransport: QUIC handshakes in progress beyond which newcomers must first show that their address is theirs (a
+        /// Retry, which costs them a round trip).
+        quic_retry_above: usize as Count = 100;
+        /// WebTransport: bytes of one session sent and not yet acknowledged, or not yet sent.
+        quic_send_bytes_max: usize as Size = 256 << 10;
+        /// WebTransport: bytes of one session that are received and not yet passed on.
+        quic_receive_bytes_max: usize as Size = 256 << 10;
+        /// WebTransport: what the system may hold of a listener's datagrams before we read them. It gives no more than its own
+        /// bound (Linux: `net.core.rmem_max`). Changing it needs a restart.
+        udp_receive_buffer_bytes: usize as Size = 4 << 20;
         /// Backend connections that wait after a negotiate for the transport that belongs to it.
         held_connections_max: usize as Count = 1_000;
         /// Idle connections kept per server for forwarded requests.
@@ -246,6 +275,8 @@ section! {
         body_grace: Duration as Span = Duration::from_secs(5);
         /// How long a connection of a client may stay idle between two requests.
         http_idle_timeout: Duration as Span = Duration::from_secs(130);
+        /// WebTransport: silence after which a client counts as lost; it is asked three times in that time.
+        quic_idle_timeout: Duration as Span = Duration::from_secs(30);
         /// How often an idle HTTP/2 connection is asked whether it is still there.
         http2_ping_interval: Duration as Span = Duration::from_secs(30);
         /// How long that answer may take.
@@ -373,6 +404,8 @@ words! {
         ServerSentEvents = "ServerSentEvents",
         /// Long polling.
         LongPolling = "LongPolling",
+        /// WebTransport, for clients that ask for it, where the listener has it.
+        WebTransport = "WebTransport",
     }
 }
 

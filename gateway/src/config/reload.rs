@@ -5,7 +5,7 @@
 //!
 //! Invariant: everything that is not named in [`Changes::needs_restart`] is in force for new requests at once.
 
-use super::Config;
+use super::{Config, Listener};
 
 /// The difference between two configurations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,10 +27,13 @@ impl Changes {
             }
         };
         let sockets = |config: &Config| -> Vec<_> {
-            config.listeners.iter().map(|l| (l.address, l.http2, !l.certificates.is_empty())).collect()
+            let datagrams = |l: &Listener| l.web_transport.as_ref().map(|udp| (udp.address, udp.public_port));
+            config.listeners.iter().map(|l| (l.address, l.http2, !l.certificates.is_empty(), datagrams(l))).collect()
         };
-        let certificates =
-            |config: &Config| -> Vec<_> { config.listeners.iter().map(|l| l.certificates.clone()).collect() };
+        let certificates = |config: &Config| -> Vec<_> {
+            let datagrams = |l: &Listener| l.web_transport.as_ref().map(|udp| udp.certificates.clone());
+            config.listeners.iter().map(|l| (l.certificates.clone(), datagrams(l))).collect()
+        };
         note(old.threads != new.threads, true, "threads");
         note(sockets(old) != sockets(new), true, "listener");
         note(sockets(old) == sockets(new) && certificates(old) != certificates(new), false, "listener certificates");

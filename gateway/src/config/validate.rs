@@ -17,11 +17,11 @@ use super::backend::{Backend, Scheme, Server, ServerHost, Verification};
 use super::codec::{duration_text, size_text};
 use super::error::Problem;
 use super::raw::{
-    BackendProtocol, Limits, PropertyNames, RawBackend, RawConfig, RawCors, RawListener, RawRoute, RawToken,
-    RedirectMode, RouteProtocol, StatefulReconnect, Timeouts, TransportName,
+    BackendProtocol, Limits, PropertyNames, RawBackend, RawCertificate, RawConfig, RawCors, RawListener, RawRoute,
+    RawToken, RawWebTransport, RedirectMode, RouteProtocol, StatefulReconnect, Timeouts, TransportName,
 };
 use super::route::{Cors, HostPattern, Origin, Redirects, Route, RouteKind, Routes, Transcoding};
-use super::{Admin, CertificateFiles, Config, Listener};
+use super::{Admin, CertificateFiles, Config, Listener, WebTransport};
 use crate::path::NormalPath;
 use crate::secret::Secret;
 
@@ -102,20 +102,63 @@ impl Check<'_> {
                 self.wrong(format!("{setting}: address"), address.to_string(), "is used twice");
             }
             let has_tls = raw.tls.is_some();
-            let mut certificates = Vec::new();
-            for raw in raw.tls.into_iter().flat_map(|tls| tls.certificates) {
-                match (raw.certificate_file, raw.key_file) {
-                    (Some(certificate), Some(key)) => certificates
-                        .push(CertificateFiles { certificate_file: self.file(certificate), key_file: self.file(key) }),
-                    _ => self.missing(format!("{setting}: tls"), "needs both certificate_file and key_file"),
-                }
-            }
+            let certificates =
+                self.certificates(&format!("{setting}: tls"), raw.tls.map(|tls| tls.certificates).unwrap_or_default());
             if has_tls && certificates.is_empty() {
                 self.missing(format!("{setting}: tls"), "needs certificates");
             }
-            listeners.push(Arc::new(Listener { address, http2: raw.http2, certificates }));
+            let web_transport = raw.web_transport.map(|raw| {
+                let setting = format!("{setting}: web_transport");
+                self.web_transport(&setting, raw, &certificates)
+            });
+            listeners.push(Arc::new(Listener { address, http2: raw.http2, certificates, web_transport }));
         }
+        self.udp_addresses(&listeners);
         listeners
+    }
+
+    fn certificates(&mut self, setting: &str, raw: Vec<RawCertificate>) -> Vec<CertificateFiles> {
+        let mut certificates = Vec::new();
+        for raw in raw {
+            match (raw.certificate_file, raw.key_file) {
+                (Some(certificate), Some(key)) => certificates
+                    .push(CertificateFiles { certificate_file: self.file(certificate), key_file: self.file(key) }),
+                _ => self.missing(setting, "needs both certificate_file and key_file"),
+            }
+        }
+        certificates
+    }
+
+    fn web_transport(&mut self, setting: &str, raw: RawWebTransport, listeners: &[CertificateFiles]) -> WebTransport {
+        let own = self.certificates(setting, raw.certificates);
+        let certificates = if own.is_empty() { listeners.to_vec() } else { own };
+        if certificates.is_empty() {
+            self.missing(
+                setting,
+                "needs certificates: QUIC is always encrypted; give it some, or `tls` to the listener",
+            );
+        }
+        let public_port = u16::try_from(raw.public_port).map_err(|_| {
+            self.wrong(format!("{setting}: public_port"), raw.public_port.to_string(), "must be at most 65535");
+        });
+        let public_port = public_port.ok().filter(|port| *port != 0);
+        WebTransport { address: raw.address, public_port, certificates }
+    }
+
+    fn udp_addresses(&mut self, listeners: &[Arc<Listener>]) {
+        let mut seen = Vec::new();
+        for (number, listener) in listeners.iter().enumerate() {
+            let Some(web_transport) = &listener.web_transport else { continue };
+            let address = web_transport.address.unwrap_or(listener.address);
+            if address.port() != 0 && seen.contains(&address) {
+                self.wrong(
+                    format!("listener {}: web_transport: address", number + 1),
+                    address.to_string(),
+                    "is used twice",
+                );
+            }
+            seen.push(address);
+        }
     }
 
     fn backends(&mut self, raw: BTreeMap<String, RawBackend>) -> BTreeMap<Arc<str>, Arc<Backend>> {
@@ -396,6 +439,7 @@ impl Check<'_> {
             ("headers_max", limits.headers_max, 16),
             ("http2_streams_max", limits.http2_streams_max, 1),
             ("tls_handshakes_max", limits.tls_handshakes_max, 1),
+            ("quic_handshakes_max", limits.quic_handshakes_max, 1),
             ("cors_answers_max", limits.cors_answers_max, 1),
             ("resumes_per_second_max", limits.resumes_per_second_max, 1),
         ];
@@ -413,6 +457,9 @@ impl Check<'_> {
             ("post_bytes_max", limits.post_bytes_max, 1 << 10),
             ("negotiate_bytes_max", limits.negotiate_bytes_max, 1 << 10),
             ("header_bytes_max", limits.header_bytes_max, 8 << 10),
+            ("quic_send_bytes_max", limits.quic_send_bytes_max, 16 << 10),
+            ("quic_receive_bytes_max", limits.quic_receive_bytes_max, 16 << 10),
+            ("udp_receive_buffer_bytes", limits.udp_receive_buffer_bytes, 64 << 10),
         ];
         for (name, value, least) in sizes {
             if value < least {
@@ -449,6 +496,10 @@ impl Check<'_> {
         if timeouts.backend_retry_delay > timeouts.backend_retry_delay_max {
             let fix = "must not be longer than timeouts.backend_retry_delay_max";
             self.wrong("timeouts.backend_retry_delay", duration_text(timeouts.backend_retry_delay), fix);
+        }
+        if timeouts.quic_idle_timeout < Duration::from_secs(1) {
+            let fix = "must be at least 1 s";
+            self.wrong("timeouts.quic_idle_timeout", duration_text(timeouts.quic_idle_timeout), fix);
         }
         if timeouts.credentials_memory > Duration::from_secs(60) {
             let fix = "must be at most 60 s";

@@ -77,8 +77,13 @@ pub(crate) async fn read_hub(edge: Arc<Edge>, mut hub: ReadHalf<Stream>, ahead: 
 
 async fn finish(edge: &Edge, stop: Stop) {
     match stop {
-        // The client has left, which is an orderly end to the reference's hubs (signalr-wire §5.2, §5.4).
-        Stop::Closed if edge.over.is_cancelled() => edge.close_hub(Some((1000, ""))).await,
+        Stop::Closed if edge.over.is_cancelled() => match edge.client_left.get() {
+            Some(Some((code, reason))) => edge.close_hub(Some((*code, reason))).await,
+            // A loss: without a close frame.
+            Some(None) => {}
+            // The client has left, which is an orderly end to the reference's hubs (signalr-wire §5.2, §5.4).
+            None => edge.close_hub(Some((1000, ""))).await,
+        },
         Stop::Closed => {
             edge.end(End::HubClosed, false);
             edge.close_hub(None).await;
@@ -133,7 +138,10 @@ async fn take_in(
                 edge.flush_control().await;
             }
             Some(Incoming::Pong(_)) => {}
-            Some(Incoming::Close(_)) => return Err(Stop::Closed),
+            Some(Incoming::Close(close)) => {
+                let _first_counts = edge.hub_close.set(close);
+                return Err(Stop::Closed);
+            }
         }
     }
 }

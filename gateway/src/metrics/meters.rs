@@ -15,7 +15,8 @@ use crate::backend;
 use crate::relay::Traffic;
 
 /// Transports in the order of [`Traffic::speaking`].
-const TRANSPORTS: [Transport; 3] = [Transport::WebSockets, Transport::ServerSentEvents, Transport::LongPolling];
+const TRANSPORTS: [Transport; 4] =
+    [Transport::WebSockets, Transport::ServerSentEvents, Transport::LongPolling, Transport::WebTransport];
 
 /// Protocols in the order of [`Traffic::speaking`].
 const PROTOCOLS: [Protocol; 5] =
@@ -69,7 +70,7 @@ impl Metrics {
     /// The handles of a route's relays and event streams.
     pub(crate) fn traffic(&self, route: &str) -> Arc<Traffic> {
         let handles = self.route(route);
-        let speaking: [[Gauge; 5]; 3] =
+        let speaking: [[Gauge; 5]; 4] =
             TRANSPORTS.map(|transport| PROTOCOLS.map(|protocol| self.connections(route, transport, protocol)));
         Arc::new(Traffic {
             client_messages: handles.web_socket_messages_from_client,
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn er_g5_the_words_of_relays_are_those_of_the_contract() {
-        let kinds = [Kind::WebSocket, Kind::EventStream, Kind::LongPolling];
+        let kinds = [Kind::WebSocket, Kind::EventStream, Kind::LongPolling, Kind::WebTransport];
         assert_eq!(kinds.map(Kind::name), TRANSPORTS.map(Transport::as_str));
         assert_eq!(Spoken::ALL.map(Spoken::name), PROTOCOLS.map(Protocol::as_str));
         let metrics = Metrics::new();

@@ -124,6 +124,7 @@ pub(crate) async fn resume_passed(
         early: BytesMut::new(),
         hub_has_web_sockets: true,
         elsewhere: passed.elsewhere.clone(),
+        shown: None,
     };
     let to_http2 = request.version() == Version::HTTP_2;
     let client = hyper::upgrade::on(&mut request);

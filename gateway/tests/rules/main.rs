@@ -24,3 +24,4 @@ mod stateful;
 mod stopping;
 mod tokens;
 mod transcoding;
+mod web_transport;

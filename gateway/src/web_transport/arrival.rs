@@ -1,0 +1,203 @@
+//! One QUIC connection from its handshake to its end: the CONNECT is judged, its hub reached, its session carried.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::ext::Protocol;
+use quinn::{Connection, Incoming};
+use web_transport_quinn as wt;
+
+use super::carry::carry;
+use super::endpoint::H3_NO_ERROR;
+use crate::answer;
+use crate::attach::{self, Opened};
+use crate::body::Body;
+use crate::edge::Kind;
+use crate::gate::Gate;
+use crate::listen::{Counted, Handshake};
+use crate::metrics::Transport;
+use crate::observe::{Watching, connect_outcome, note_cause, note_connection};
+use crate::query::Query;
+use crate::table::{Entry, Shown, State};
+use crate::visit::{Client, Visit};
+
+/// How long a refusal has to reach its client.
+const REFUSAL_LINGER: Duration = Duration::from_secs(1);
+
+/// Serves one newcomer.
+pub(super) async fn serve(gate: Arc<Gate>, incoming: Incoming, handshake: Handshake, _counted: Counted) {
+    let live = gate.live.load_full();
+    let timeouts = &live.config.timeouts;
+    let peer = incoming.remote_address();
+    let connecting = match incoming.accept() {
+        Ok(connecting) => connecting,
+        Err(error) => return tracing::debug!(%peer, %error, "a QUIC handshake failed"),
+    };
+    let connection = match tokio::time::timeout(timeouts.tls_handshake_timeout, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "a QUIC handshake failed"),
+        Err(_) => return tracing::debug!(%peer, "a QUIC handshake took too long"),
+    };
+    drop(handshake);
+    let asked = tokio::time::timeout(timeouts.headers_timeout, wt::Request::accept(connection.clone())).await;
+    let asked = match asked {
+        Ok(Ok(asked)) => asked,
+        Ok(Err(error)) => {
+            // Ordinary HTTP/3 ends here too: the port answers none (rule H1).
+            tracing::debug!(%peer, %error, "a QUIC connection asked for no WebTransport session");
+            return connection.close(H3_NO_ERROR, b"only WebTransport is served here");
+        }
+        Err(_) => return connection.close(H3_NO_ERROR, b"the CONNECT request took too long"),
+    };
+    let client = Arc::new(Client::new(peer, true, None));
+    let request = request(&asked);
+    let mut answered = answer(Arc::clone(&gate), client, request).await;
+    match answered.session.take() {
+        Some(session) => session.run(asked, connection, timeouts).await,
+        None => refuse(asked, &connection, answered.status).await,
+    }
+}
+
+/// The CONNECT as an ordinary request.
+fn request(asked: &wt::Request) -> Request<Body> {
+    let mut request = Request::new(Body::Empty);
+    *request.method_mut() = Method::CONNECT;
+    *request.version_mut() = Version::HTTP_3;
+    // A URL that was read once is one that `http` reads too; an odd one finds no route.
+    *request.uri_mut() = asked.url.as_str().parse().unwrap_or_default();
+    *request.headers_mut() = asked.headers.clone();
+    request.extensions_mut().insert(Protocol::from_static("webtransport"));
+    request
+}
+
+async fn refuse(asked: wt::Request, connection: &Connection, status: StatusCode) {
+    if asked.reject(status).await.is_ok() {
+        let _gone_already = tokio::time::timeout(REFUSAL_LINGER, connection.closed()).await;
+    }
+    connection.close(H3_NO_ERROR, b"");
+}
+
+/// What became of a CONNECT.
+struct Answered {
+    status: StatusCode,
+    session: Option<Admitted>,
+}
+
+/// A session whose hub has accepted it.
+struct Admitted {
+    opened: Opened,
+    entry: Arc<Entry>,
+}
+
+impl Admitted {
+    async fn run(self, asked: wt::Request, connection: Connection, timeouts: &crate::config::Timeouts) {
+        let Self { opened, entry } = self;
+        let edge = Arc::clone(&opened.edge);
+        let carrying = async {
+            match asked.ok().await {
+                Ok(session) => carry(&edge, &session, timeouts).await,
+                Err(_) => edge.client_left(None),
+            }
+            // The library ends the QUIC connection when the session's close has been heard.
+            let _gone_already = tokio::time::timeout(timeouts.close_timeout, connection.closed()).await;
+            connection.close(H3_NO_ERROR, b"");
+        };
+        tokio::join!(opened.read(), carrying);
+        entry.set(State::Finished);
+    }
+}
+
+/// Judges a CONNECT and reaches its hub; counted and logged like any request.
+async fn answer(gate: Arc<Gate>, client: Arc<Client>, request: Request<Body>) -> Answered {
+    let watching = Watching::begin(&gate, client.peer.ip(), &request);
+    let metrics = Arc::clone(&gate.metrics);
+    let (found, mut response, session) = match crate::http::visit(gate, client, &request) {
+        Ok(visit) => {
+            let (response, session) = open(&visit, request).await;
+            (Some(visit.route), response, session)
+        }
+        Err(refusal) => (None, *refusal, None),
+    };
+    if session.is_none() {
+        note_cause(&mut response, "a WebTransport session was refused");
+    }
+    let status = response.status();
+    metrics.answered(found.as_ref().map(|route| &route.meters), status);
+    if let Some(watching) = watching {
+        // The line is written when the answer is dropped.
+        drop(watching.follow(found.as_deref(), response));
+    }
+    Answered { status, session }
+}
+
+async fn open(visit: &Visit, mut request: Request<Body>) -> (Response<Body>, Option<Admitted>) {
+    let started = Instant::now();
+    let mut connection_id: Box<str> = "".into();
+    let result = match find(visit, &request) {
+        Ok(entry) => {
+            connection_id = entry.connection_id.clone();
+            match show(visit, &entry, &mut request) {
+                Ok(()) => reach(visit, entry, request).await,
+                Err(status) => Err(Box::new(answer::empty(status))),
+            }
+        }
+        Err(status) => Err(Box::new(answer::empty(status))),
+    };
+    let (mut response, session) = match result {
+        Ok(session) => (answer::empty(StatusCode::OK), Some(session)),
+        Err(refusal) => (*refusal, None),
+    };
+    let outcome = connect_outcome(response.status());
+    visit.gate.metrics.connected(&visit.route.meters, Transport::WebTransport, outcome, started.elapsed());
+    note_connection(&mut response, &connection_id);
+    (response, session)
+}
+
+/// The waiting connection of a session. A token that only another gateway knows is none: what its negotiate showed is there.
+fn find(visit: &Visit, request: &Request<Body>) -> Result<Arc<Entry>, StatusCode> {
+    if visit.gate.draining.load(Relaxed) {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    if visit.path.ambiguity().is_some() {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let id = Query::new(request.uri().query().unwrap_or_default()).id().ok_or(StatusCode::NOT_FOUND)?;
+    let presented = attach::presented(visit, &id).ok_or(StatusCode::NOT_FOUND)?;
+    attach::find(visit, &presented).ok().flatten().ok_or(StatusCode::NOT_FOUND)
+}
+
+/// Gives the request what negotiate showed (rule H4), if it comes from the same origin and in time.
+fn show(visit: &Visit, entry: &Entry, request: &mut Request<Body>) -> Result<(), StatusCode> {
+    let now = visit.gate.clock.now();
+    let shown: Shown = match &*entry.state() {
+        State::Waiting(waiting) => match &waiting.shown {
+            Some(shown) if now <= shown.until => Shown::clone(shown),
+            _ => return Err(StatusCode::NOT_FOUND),
+        },
+        State::Finished => return Err(StatusCode::NOT_FOUND),
+        _ => return Err(StatusCode::CONFLICT),
+    };
+    let headers = request.headers_mut();
+    if headers.get(http::header::ORIGIN) != shown.origin.as_ref() {
+        return Err(StatusCode::FORBIDDEN);
+    }
+    for name in shown.credentials.keys() {
+        // What a client outside of browsers shows itself goes first.
+        if headers.contains_key(name) {
+            continue;
+        }
+        let values: Vec<HeaderValue> = shown.credentials.get_all(name).iter().cloned().collect();
+        for value in values {
+            headers.append(name.clone(), value);
+        }
+    }
+    Ok(())
+}
+
+async fn reach(visit: &Visit, entry: Arc<Entry>, request: Request<Body>) -> Result<Admitted, Box<Response<Body>>> {
+    let waiting = attach::take(visit, &entry, Kind::WebTransport).map_err(Box::new)?;
+    let opened = attach::open_edge(visit, &entry, Kind::WebTransport, waiting, request).await?;
+    Ok(Admitted { opened, entry })
+}
