@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hubgate_protocol::Transport;
 use hubgate_protocol::negotiate::NegotiatedConnection;
 use tokio::sync::Notify;
@@ -141,6 +141,19 @@ pub(crate) struct Shown {
     pub(crate) until: u32,
 }
 
+impl Shown {
+    /// Judges a session that comes in second `now` from `origin`; the error is its answer.
+    pub(crate) fn judge(&self, now: u32, origin: Option<&HeaderValue>) -> Result<(), StatusCode> {
+        if now > self.until {
+            return Err(StatusCode::NOT_FOUND);
+        }
+        if origin != self.origin.as_ref() {
+            return Err(StatusCode::FORBIDDEN);
+        }
+        Ok(())
+    }
+}
+
 impl Entry {
     /// The state, locked.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -251,5 +264,24 @@ impl Table {
 
     fn entries(&self) -> MutexGuard<'_, HashMap<TokenKey, Arc<Entry>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn er_h4_what_was_shown_is_good_for_its_origin_and_its_time() {
+        let page = HeaderValue::from_static("https://page.test");
+        let other = HeaderValue::from_static("https://page.test:444");
+        let shown = Shown { origin: Some(page.clone()), credentials: HeaderMap::new(), until: 15 };
+        assert_eq!(shown.judge(15, Some(&page)), Ok(()));
+        assert_eq!(shown.judge(16, Some(&page)), Err(StatusCode::NOT_FOUND));
+        assert_eq!(shown.judge(0, Some(&other)), Err(StatusCode::FORBIDDEN));
+        assert_eq!(shown.judge(0, None), Err(StatusCode::FORBIDDEN));
+        let nobodys = Shown { origin: None, ..shown };
+        assert_eq!(nobodys.judge(0, None), Ok(()));
+        assert_eq!(nobodys.judge(0, Some(&page)), Err(StatusCode::FORBIDDEN));
     }
 }

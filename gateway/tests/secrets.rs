@@ -12,12 +12,12 @@ mod support;
 use std::process::Command;
 use std::time::Duration;
 
-use hubgate_fixtures::certificates::CertificateAuthority;
+use hubgate_fixtures::certificates::{CertificateAuthority, ServerCertificate};
 use hubgate_fixtures::{HubOptions, HubServer, jwt};
 
 use crate::support::hub::{HANDSHAKE, upgrade};
 use crate::support::wire::request_bytes;
-use crate::support::{Backend, Front, Negotiated, Reply, Setup, soon, web_socket};
+use crate::support::{Backend, Front, Negotiated, Reply, Session, Setup, soon, web_socket};
 
 /// Tells the second process that it is one.
 const SECOND: &str = "HUBGATE_TEST_SECRETS_RUN";
@@ -87,7 +87,8 @@ fn tell(secret: &str) {
 /// What the second process does.
 async fn run() {
     // The embedded hub and its WebSockets stand behind the gateway and may say what they like.
-    let filter = "trace,hubgate_fixtures=off,tungstenite=off,tokio_tungstenite=off";
+    let quiet = hubgate_gateway::QUIET_TARGETS.map(|target| format!("{target}=off")).join(",");
+    let filter = format!("trace,hubgate_fixtures=off,tungstenite=off,tokio_tungstenite=off,{quiet}");
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
     for access in ["json", "text"] {
         let log = format!("[log]\naccess = \"{access}\"\n[token]\nkeys = [\"{KEY}\"]");
@@ -96,6 +97,7 @@ async fn run() {
         nobody_there(&log).await;
     }
     over_tls().await;
+    over_web_transport().await;
     println!("{DONE}");
 }
 
@@ -294,4 +296,33 @@ async fn over_tls() {
         let (response, _) = client.send_request(request, true).unwrap();
         assert_eq!(response.await.unwrap().status(), 200);
     }
+}
+
+/// Sessions, good and refused ones. Their libraries are quiet, as [`hubgate_gateway::QUIET_TARGETS`] tells whoever logs.
+async fn over_web_transport() {
+    let hub = HubServer::contract().await.unwrap();
+    let directory = tempfile::TempDir::new().unwrap();
+    let from = std::time::SystemTime::now();
+    let certificate = ServerCertificate::self_signed(&["localhost"], from, Duration::from_secs(86_400)).unwrap();
+    certificate.write_to(directory.path()).unwrap();
+    let path = directory.path().display();
+    let listener = format!(
+        "web_transport = {{ certificates = [{{ certificate_file = \"{path}/certificate.pem\", key_file = \"{path}/key.pem\" }}] }}"
+    );
+    let log = format!("[log]\naccess = \"json\"\n[token]\nkeys = [\"{KEY}\"]");
+    let front = Setup::new(&[hub.local_addr()]).listener(&listener).more(&log).start().await;
+    let port = front.gateway.web_transport_addresses().next().unwrap().port();
+    let request = format!("POST /contract/negotiate?negotiateVersion=1&webTransport=1\n{}", credentials("alice"));
+    let negotiated = Negotiated::of(front.request(&request, "").await);
+    tell(&negotiated.token);
+    let target = format!("/contract?id={}&access_token={ENCODED}&key={OWN}", negotiated.token);
+    let headers = [("cookie", COOKIE), ("x-api-key", OWN)];
+    assert_eq!(Session::ask(port, &target, &[("origin", "https://other.test")]).await.err(), Some(403));
+    let mut session = Session::open(port, &target, &headers).await;
+    session.say(HANDSHAKE).await;
+    session.hears("{}\u{1e}").await;
+    session.say(format!("{{\"type\":1,\"target\":\"{MESSAGE}\",\"arguments\":[\"{MESSAGE}\"]}}\u{1e}")).await;
+    session.session.close(4000, b"enough");
+    assert_eq!(Session::ask(port, &format!("{target}x"), &headers).await.err(), Some(404));
+    front.gateway.stop().await;
 }

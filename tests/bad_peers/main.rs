@@ -33,6 +33,7 @@ mod neighbour;
 mod process;
 mod readers;
 mod rig;
+mod sessions;
 mod wire;
 
 use std::time::Duration;

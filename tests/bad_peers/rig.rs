@@ -28,7 +28,7 @@ static TURN: Mutex<()> = Mutex::new(());
 pub struct Rig {
     pub gateway: Process,
     _hubs: [Process; 2],
-    /// The gateway in clear text.
+    /// The gateway in clear text, and WebTransport beside it.
     pub address: SocketAddr,
     /// The gateway with TLS.
     pub secure: SocketAddr,
@@ -68,16 +68,16 @@ impl Rig {
         let (cert_file, key_file) = (directory.join("bad-peers.pem"), directory.join("bad-peers.key"));
         std::fs::write(&cert_file, &certificate.certificate_pem).expect("written");
         std::fs::write(&key_file, &certificate.key_pem).expect("written");
+        let (cert_file, key_file) = (cert_file.display(), key_file.display());
+        let files = format!("{{ certificate_file = '{cert_file}', key_file = '{key_file}' }}");
         let config = format!(
-            "{}\nthreads = 2\n[[listener]]\naddress = '127.0.0.1:0'\n[[listener]]\naddress = '127.0.0.1:0'\n\
-             tls = {{ certificates = [{{ certificate_file = '{}', key_file = '{}' }}] }}\n\
+            "{}\nthreads = 2\n[[listener]]\naddress = '127.0.0.1:0'\nweb_transport = {{ certificates = [{files}] }}\n\
+             [[listener]]\naddress = '127.0.0.1:0'\ntls = {{ certificates = [{files}] }}\n\
              [backend.app]\nservers = ['http://{straight}']\n[backend.quiet]\nservers = ['http://{quiet}']\n\
              [[route]]\nname = 'neighbour'\nhost = ['{HOST}']\nhubs = '/'\nbackend = 'quiet'\n\
              [[route]]\nname = 'all'\nhubs = '/'\nbackend = 'app'\nprotocol = 'any'\n\
-             transports = ['WebSockets', 'ServerSentEvents', 'LongPolling']\n[admin]\naddress = 'off'\n",
+             transports = ['WebSockets', 'ServerSentEvents', 'LongPolling', 'WebTransport']\n[admin]\naddress = 'off'\n",
             settings.gateway,
-            cert_file.display(),
-            key_file.display(),
         );
         let (gateway, addresses) = Process::gateway(&config, 2);
         let (address, secure) = (addresses[0], addresses[1]);

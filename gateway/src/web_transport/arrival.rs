@@ -170,19 +170,13 @@ fn find(visit: &Visit, request: &Request<Body>) -> Result<Arc<Entry>, StatusCode
 
 /// Gives the request what negotiate showed (rule H4), if it comes from the same origin and in time.
 fn show(visit: &Visit, entry: &Entry, request: &mut Request<Body>) -> Result<(), StatusCode> {
-    let now = visit.gate.clock.now();
     let shown: Shown = match &*entry.state() {
-        State::Waiting(waiting) => match &waiting.shown {
-            Some(shown) if now <= shown.until => Shown::clone(shown),
-            _ => return Err(StatusCode::NOT_FOUND),
-        },
+        State::Waiting(waiting) => waiting.shown.as_deref().cloned().ok_or(StatusCode::NOT_FOUND)?,
         State::Finished => return Err(StatusCode::NOT_FOUND),
         _ => return Err(StatusCode::CONFLICT),
     };
     let headers = request.headers_mut();
-    if headers.get(http::header::ORIGIN) != shown.origin.as_ref() {
-        return Err(StatusCode::FORBIDDEN);
-    }
+    shown.judge(visit.gate.clock.now(), headers.get(http::header::ORIGIN))?;
     for name in shown.credentials.keys() {
         // What a client outside of browsers shows itself goes first.
         if headers.contains_key(name) {
