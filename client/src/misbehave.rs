@@ -67,7 +67,7 @@ impl Misbehave<'_> {
         self.0.command(Command::Frame(frame)).await
     }
 
-    /// Drops the transport without a word, a WebSocket by a TCP reset, a WebTransport session with its QUIC connection.
+    /// Drops the transport without a word, a WebSocket by a TCP reset, a WebTransport session by a reset of its stream.
     /// Automatic reconnect follows, if it is on.
     ///
     /// # Errors

@@ -87,10 +87,12 @@ impl Transport {
         }
     }
 
-    /// Ends without a word; a socket by a TCP reset, a session with its QUIC connection.
+    /// Ends without a word; a socket by a TCP reset, a session by a reset of its stream.
     pub(crate) fn cut(self) {
-        if let Self::WebSockets(transport) = self {
-            transport.cut();
+        match self {
+            Self::WebSockets(transport) => transport.cut(),
+            Self::WebTransport(transport) => transport.cut(),
+            Self::ServerSentEvents(_) | Self::LongPolling(_) => {}
         }
     }
 }

@@ -42,6 +42,8 @@ mod dial;
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// Time the server has to end the stream and the session after our end, or the session after its own.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for the news of a broken stream.
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How a QUIC connection ends that is dropped: `H3_REQUEST_CANCELLED` (RFC 9114 §8.1), no close code of WebTransport.
 const ABANDONED: VarInt = VarInt::from_u32(0x010c);
 
@@ -142,6 +144,15 @@ impl WebTransport {
             self.session.close(1000, b"");
             self.session.closed().await;
         }
+    }
+
+    /// Breaks the stream off; the connection goes once the server has heard of it.
+    pub(super) fn cut(mut self) {
+        // A stream that is closed already cannot break.
+        let _ = self.send.reset(0);
+        tokio::spawn(async move {
+            let _not_at_once = timeout(CUT_TIMEOUT, self.session.closed()).await;
+        });
     }
 
     /// Ready only when the connection fails.

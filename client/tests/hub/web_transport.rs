@@ -17,7 +17,8 @@ use tracing::instrument::WithSubscriber;
 use web_transport_quinn::quinn::crypto::rustls::QuicServerConfig;
 use web_transport_quinn::quinn::{Endpoint, ServerConfig};
 use web_transport_quinn::{
-    ALPN, RecvStream, SendStream, Server, Session, SessionError, WebTransportError, crypto, http::StatusCode,
+    ALPN, ReadError, ReadToEndError, RecvStream, SendStream, Server, Session, SessionError, WebTransportError, crypto,
+    http::StatusCode,
 };
 
 use super::support::{connected, within};
@@ -175,11 +176,10 @@ async fn a_stop_ends_the_stream_and_a_close_or_a_cut_the_session() {
     assert_eq!((code, reason.as_str()), (3001, "mine"));
 
     let builder = server.builder();
-    let (connection, (session, ..)) = tokio::join!(connected(builder), server.accept());
+    let (connection, (_session, _send, mut receive, _)) = tokio::join!(connected(builder), server.accept());
     connection.misbehave().cut().await.unwrap();
-    within(web_transport_quinn::quinn::Connection::closed(&session)).await;
-    let error = session.close_reason().unwrap();
-    assert!(!matches!(error, SessionError::WebTransportError(WebTransportError::Closed(..))), "{error}");
+    let error = within(receive.read_to_end(1024)).await.unwrap_err();
+    assert!(matches!(error, ReadToEndError::ReadError(ReadError::Reset(0))), "{error}");
 }
 
 #[tokio::test]
