@@ -2,8 +2,7 @@
 //! Invariant: no more than [`HEAD_BYTES_MAX`] of head and [`BODY_BYTES_MAX`] of body are ever held.
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -56,7 +55,10 @@ impl Head {
 }
 
 /// Reads one head; none when the connection ended before its first byte. What follows the head stays in `inbox`.
-pub(crate) async fn read_head(stream: &mut TcpStream, inbox: &mut BytesMut) -> Result<Option<Head>, Error> {
+pub(crate) async fn read_head(
+    stream: &mut (impl AsyncRead + Unpin),
+    inbox: &mut BytesMut,
+) -> Result<Option<Head>, Error> {
     loop {
         if let Some(end) = inbox.windows(4).position(|window| window == b"\r\n\r\n") {
             let bytes = inbox.split_to(end);
@@ -75,7 +77,11 @@ pub(crate) async fn read_head(stream: &mut TcpStream, inbox: &mut BytesMut) -> R
 }
 
 /// Reads the body that belongs to `head`.
-pub(crate) async fn read_body(head: &Head, stream: &mut TcpStream, inbox: &mut BytesMut) -> Result<Vec<u8>, Error> {
+pub(crate) async fn read_body(
+    head: &Head,
+    stream: &mut (impl AsyncRead + Unpin),
+    inbox: &mut BytesMut,
+) -> Result<Vec<u8>, Error> {
     if head.has_token("transfer-encoding", "chunked") {
         return read_chunks(stream, inbox).await;
     }
@@ -86,7 +92,7 @@ pub(crate) async fn read_body(head: &Head, stream: &mut TcpStream, inbox: &mut B
     take(length, stream, inbox).await
 }
 
-async fn read_chunks(stream: &mut TcpStream, inbox: &mut BytesMut) -> Result<Vec<u8>, Error> {
+async fn read_chunks(stream: &mut (impl AsyncRead + Unpin), inbox: &mut BytesMut) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
     loop {
         let line_bytes = loop {
@@ -111,7 +117,7 @@ async fn read_chunks(stream: &mut TcpStream, inbox: &mut BytesMut) -> Result<Vec
     }
 }
 
-async fn take(length: usize, stream: &mut TcpStream, inbox: &mut BytesMut) -> Result<Vec<u8>, Error> {
+async fn take(length: usize, stream: &mut (impl AsyncRead + Unpin), inbox: &mut BytesMut) -> Result<Vec<u8>, Error> {
     if length > BODY_BYTES_MAX {
         return Err(Error::TooLong);
     }
@@ -121,7 +127,7 @@ async fn take(length: usize, stream: &mut TcpStream, inbox: &mut BytesMut) -> Re
     Ok(inbox.split_to(length).to_vec())
 }
 
-async fn fill(stream: &mut TcpStream, inbox: &mut BytesMut) -> Result<(), Error> {
+async fn fill(stream: &mut (impl AsyncRead + Unpin), inbox: &mut BytesMut) -> Result<(), Error> {
     if inbox.len() > BODY_BYTES_MAX {
         return Err(Error::TooLong);
     }

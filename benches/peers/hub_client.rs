@@ -1,18 +1,17 @@
-//! One client of a hub over WebSockets with the JSON protocol, as the official clients connect: negotiate on one
-//! connection, upgrade with the connection token as `id` on another, handshake, calls, close.
+//! One client of a hub over WebSockets or WebTransport with the JSON protocol, as the official clients connect: negotiate on one
+//! connection, the transport with the connection token as `id` on another, handshake, calls, close.
 //!
 //! Invariant: what arrives is compared byte by byte with what was expected next; only a hub's pings may come between.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::http;
+use crate::line::{self, Line};
+use crate::load::{Target, Way};
 use crate::wire::{self, FrameTooLong};
 
 const RECORD_SEPARATOR: u8 = 0x1e;
@@ -44,8 +43,12 @@ pub(crate) enum Error {
     Closed,
     #[error("nothing within {} s", PATIENCE.as_secs())]
     TimedOut,
+    #[error("WebTransport is not offered")]
+    NoWebTransport,
     #[error(transparent)]
     Http(#[from] http::Error),
+    #[error(transparent)]
+    Line(#[from] line::Error),
     #[error(transparent)]
     Frame(#[from] FrameTooLong),
     #[error(transparent)]
@@ -58,12 +61,20 @@ struct Negotiated {
     connection_token: Option<String>,
     #[serde(default)]
     use_stateful_reconnect: bool,
+    #[serde(default)]
+    available_transports: Vec<Offered>,
+}
+
+#[derive(Deserialize)]
+struct Offered {
+    transport: String,
+    port: Option<u16>,
 }
 
 /// A connected client after its handshake.
 #[derive(Debug)]
 pub(crate) struct HubClient {
-    stream: TcpStream,
+    line: Line,
     inbox: BytesMut,
     text: Vec<u8>,
     text_read: usize,
@@ -74,18 +85,32 @@ pub(crate) struct HubClient {
 }
 
 impl HubClient {
-    /// Negotiates, upgrades and shakes hands with the hub at `path`, within [`PATIENCE`].
-    /// With `stateful` it asks for stateful reconnect and acknowledges what it receives.
-    pub(crate) async fn connect(address: SocketAddr, path: &str, stateful: bool) -> Result<Self, Error> {
+    /// Negotiates, opens the transport and shakes hands with the hub of `target`, within [`PATIENCE`].
+    /// With stateful reconnect it acknowledges what it receives.
+    pub(crate) async fn connect(target: Target) -> Result<Self, Error> {
         tokio::time::timeout(PATIENCE, async {
-            let token = negotiate(address, path, stateful).await?;
-            let mut client = Self::upgrade(address, path, &token).await?;
-            client.received = stateful.then_some(0);
-            let version = if stateful { 2 } else { 1 };
+            let mut client = match target.way {
+                Way::WebTransport(dialer) => {
+                    let negotiated = negotiate(target).await?;
+                    let port = negotiated.web_transport_port().ok_or(Error::NoWebTransport)?;
+                    let id = percent_encoded(&negotiated.connection_token.ok_or(Error::NoToken)?);
+                    Self::over(dialer.web_transport((target.address.ip(), port).into(), target.path, &id).await?)
+                }
+                Way::BareWebTransport(dialer) => {
+                    // An echo of bytes knows no handshake.
+                    return Ok(Self::over(dialer.web_transport(target.address, target.path, "none").await?));
+                }
+                Way::WebSockets | Way::SecureWebSockets(_) => {
+                    let token = negotiate(target).await?.connection_token.ok_or(Error::NoToken)?;
+                    Self::upgrade(target, &token).await?
+                }
+            };
+            client.received = target.stateful.then_some(0);
+            let version = if target.stateful { 2 } else { 1 };
             client.queue(format!("{{\"protocol\":\"json\",\"version\":{version}}}\x1e").as_bytes());
             client.flush().await?;
             client.expect(HANDSHAKE_RESPONSE).await?;
-            if stateful {
+            if target.stateful {
                 // Nothing is counted before a client's first word.
                 client.queue_ping();
                 client.flush().await?;
@@ -96,28 +121,35 @@ impl HubClient {
         .map_err(|_| Error::TimedOut)?
     }
 
-    async fn upgrade(address: SocketAddr, path: &str, token: &str) -> Result<Self, Error> {
-        let mut stream = connect_to(address).await?;
-        let id = percent_encoded(token);
+    fn over(line: Line) -> Self {
+        let (inbox, mask) = (BytesMut::new(), 0x9e37_79b9);
+        Self { line, inbox, text: Vec::new(), text_read: 0, outbox: Vec::new(), mask, received: None }
+    }
+
+    async fn upgrade(target: Target, token: &str) -> Result<Self, Error> {
+        let mut client = Self::over(target.line().await?);
+        let (address, path, id) = (target.address, target.path, percent_encoded(token));
         let request = format!(
             "GET {path}?id={id} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WEB_SOCKET_KEY}\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).await?;
-        let mut inbox = BytesMut::new();
-        let head = http::read_head(&mut stream, &mut inbox).await?.ok_or(Error::Closed)?;
+        client.line.write_all(request.as_bytes()).await?;
+        let head = http::read_head(&mut client.line, &mut client.inbox).await?.ok_or(Error::Closed)?;
         if head.status() != Some(101) {
             return Err(Error::Status { step: "the upgrade", status: head.status() });
         }
         if head.field("sec-websocket-accept") != Some(WEB_SOCKET_ACCEPT) {
             return Err(Error::AcceptKey);
         }
-        let mask = 0x9e37_79b9;
-        Ok(Self { stream, inbox, text: Vec::new(), text_read: 0, outbox: Vec::new(), mask, received: None })
+        Ok(client)
     }
 
-    /// Puts one message into a masked text frame of its own; [`Self::flush`] sends it.
+    /// Takes one message, over WebSockets in a masked text frame of its own; [`Self::flush`] sends it.
     pub(crate) fn queue(&mut self, message: &[u8]) {
+        if !self.line.is_framed() {
+            self.outbox.extend_from_slice(message);
+            return;
+        }
         self.mask = self.mask.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f);
         wire::put_frame(&mut self.outbox, wire::TEXT, Some(self.mask.to_be_bytes()), message);
     }
@@ -129,7 +161,7 @@ impl HubClient {
 
     /// Sends all that is queued, in one write where the socket takes it.
     pub(crate) async fn flush(&mut self) -> Result<(), Error> {
-        self.stream.write_all(&self.outbox).await?;
+        self.line.write_all(&self.outbox).await?;
         self.outbox.clear();
         Ok(())
     }
@@ -137,10 +169,15 @@ impl HubClient {
     /// Waits until more has arrived from the hub.
     pub(crate) async fn fill(&mut self) -> Result<(), Error> {
         self.inbox.reserve(4096);
-        if self.stream.read_buf(&mut self.inbox).await? == 0 {
+        if self.line.read(&mut self.inbox).await? == 0 {
             return Err(Error::Closed);
         }
-        self.unframe()
+        if self.line.is_framed() {
+            return self.unframe();
+        }
+        self.text.extend_from_slice(&self.inbox);
+        self.inbox.clear();
+        Ok(())
     }
 
     fn unframe(&mut self) -> Result<(), Error> {
@@ -232,15 +269,19 @@ impl HubClient {
         }
     }
 
-    /// Sends a close frame and waits until the other side has ended the connection too.
+    /// Sends a close frame, or ends its half of the stream, and waits until the other side has ended the connection too.
     pub(crate) async fn close(mut self) -> Result<(), Error> {
-        wire::put_frame(&mut self.outbox, wire::CLOSE, Some([0xa5; 4]), &1000_u16.to_be_bytes());
+        if self.line.is_framed() {
+            wire::put_frame(&mut self.outbox, wire::CLOSE, Some([0xa5; 4]), &1000_u16.to_be_bytes());
+        }
         self.flush().await?;
         tokio::time::timeout(PATIENCE, async {
+            self.line.end_sending();
             loop {
                 self.inbox.clear();
                 self.inbox.reserve(1024);
-                if self.stream.read_buf(&mut self.inbox).await? == 0 {
+                if self.line.read(&mut self.inbox).await? == 0 {
+                    self.line.ended().await;
                     return Ok(());
                 }
             }
@@ -250,32 +291,34 @@ impl HubClient {
     }
 }
 
-async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+impl Negotiated {
+    fn web_transport_port(&self) -> Option<u16> {
+        self.available_transports.iter().find(|offered| offered.transport == "WebTransport")?.port
+    }
 }
 
-/// Negotiates on a connection of its own, as a new client does, and yields the connection token.
-async fn negotiate(address: SocketAddr, path: &str, stateful: bool) -> Result<String, Error> {
-    let mut stream = connect_to(address).await?;
-    let wish = if stateful { "&useStatefulReconnect=true" } else { "" };
+/// Negotiates on a connection of its own, as a new client does.
+async fn negotiate(target: Target) -> Result<Negotiated, Error> {
+    let mut line = target.line().await?;
+    let (address, path) = (target.address, target.path);
+    let stateful = if target.stateful { "&useStatefulReconnect=true" } else { "" };
+    let web_transport = if matches!(target.way, Way::WebTransport(_)) { "&webTransport=1" } else { "" };
     let request = format!(
-        "POST {path}/negotiate?negotiateVersion=1{wish} HTTP/1.1\r\nHost: {address}\r\n\
+        "POST {path}/negotiate?negotiateVersion=1{stateful}{web_transport} HTTP/1.1\r\nHost: {address}\r\n\
          Content-Type: text/plain;charset=UTF-8\r\nContent-Length: 0\r\n\r\n"
     );
-    stream.write_all(request.as_bytes()).await?;
+    line.write_all(request.as_bytes()).await?;
     let mut inbox = BytesMut::new();
-    let head = http::read_head(&mut stream, &mut inbox).await?.ok_or(Error::Closed)?;
+    let head = http::read_head(&mut line, &mut inbox).await?.ok_or(Error::Closed)?;
     if head.status() != Some(200) {
         return Err(Error::Status { step: "negotiate", status: head.status() });
     }
-    let body = http::read_body(&head, &mut stream, &mut inbox).await?;
+    let body = http::read_body(&head, &mut line, &mut inbox).await?;
     let negotiated: Negotiated = serde_json::from_slice(&body).map_err(|_| Error::NoToken)?;
-    if stateful && !negotiated.use_stateful_reconnect {
+    if target.stateful && !negotiated.use_stateful_reconnect {
         return Err(Error::NotStateful);
     }
-    negotiated.connection_token.ok_or(Error::NoToken)
+    Ok(negotiated)
 }
 
 fn percent_encoded(text: &str) -> String {
@@ -297,6 +340,7 @@ fn excerpt(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::HubKind;
 
     #[test]
     fn a_token_is_encoded_for_a_query() {
@@ -307,7 +351,7 @@ mod tests {
         let listener = crate::bare_hub::listen().await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(crate::bare_hub::serve(listener));
-        HubClient::connect(address, "/contract", false).await.unwrap()
+        HubClient::connect(Target::web_sockets(address, HubKind::Bare, "/contract")).await.unwrap()
     }
 
     #[tokio::test]

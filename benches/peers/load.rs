@@ -7,6 +7,7 @@ pub(crate) mod broadcast;
 pub(crate) mod connects;
 pub(crate) mod echo;
 pub(crate) mod idle;
+pub(crate) mod paced;
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -17,7 +18,8 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 
 use crate::call::HubKind;
-use crate::process::{CpuTime, Probe};
+use crate::line::{self, Dialer, Line};
+use crate::process::{CpuTime, Probe, UdpDrops};
 
 /// Where a load goes.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +32,34 @@ pub(crate) struct Target {
     pub(crate) path: &'static str,
     /// Whether clients ask for stateful reconnect.
     pub(crate) stateful: bool,
+    /// What carries the hub's messages.
+    pub(crate) way: Way,
+}
+
+/// What carries a hub's messages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way {
+    WebSockets,
+    /// Over TLS, negotiate too.
+    SecureWebSockets(&'static Dialer),
+    WebTransport(&'static Dialer),
+    /// A session with a server that echoes bytes: no negotiate, no handshake.
+    BareWebTransport(&'static Dialer),
+}
+
+impl Target {
+    /// A hub over WebSockets in clear text.
+    pub(crate) fn web_sockets(address: SocketAddr, kind: HubKind, path: &'static str) -> Self {
+        Self { address, kind, path, stateful: false, way: Way::WebSockets }
+    }
+
+    /// A connection for negotiate or an upgrade.
+    pub(crate) async fn line(self) -> Result<Line, line::Error> {
+        match self.way {
+            Way::SecureWebSockets(dialer) => dialer.tls(self.address).await,
+            Way::WebSockets | Way::WebTransport(_) | Way::BareWebTransport(_) => Line::tcp(self.address).await,
+        }
+    }
 }
 
 /// How long a load warms up and how long it is measured.
@@ -52,6 +82,8 @@ pub(crate) struct Sample {
     pub(crate) p99_us: u64,
     /// Processor time of everybody during the window.
     pub(crate) cpu: CpuTime,
+    /// Datagrams that found a full socket during the window.
+    pub(crate) udp_drops: UdpDrops,
     /// Failures of the whole round, warm-up and end included.
     pub(crate) failures: Failures,
 }
@@ -114,7 +146,7 @@ impl Board {
     /// Warms up, opens the window, closes it and tells the tasks to stop.
     async fn measure(&self, timing: Timing, probe: &Probe) -> Sample {
         tokio::time::sleep(timing.warm_up).await;
-        let (before, started) = (probe.read(), Instant::now());
+        let (before, drops, started) = (probe.read(), probe.udp_drops(), Instant::now());
         self.recording.set(true);
         tokio::time::sleep(timing.window).await;
         self.recording.set(false);
@@ -127,6 +159,7 @@ impl Board {
             p50_us: latency_us.value_at_quantile(0.5),
             p99_us: latency_us.value_at_quantile(0.99),
             cpu: after.since(before),
+            udp_drops: probe.udp_drops().since(drops),
             failures: Failures::default(),
         }
     }

@@ -14,6 +14,7 @@ mod build;
 mod call;
 mod http;
 mod hub_client;
+mod line;
 mod load;
 mod machine;
 mod peer;
@@ -21,6 +22,7 @@ mod process;
 mod report;
 mod suite;
 mod tcp_copy;
+mod web_transport_echo;
 mod wire;
 
 use std::fs;
@@ -63,6 +65,9 @@ struct Cli {
     /// Seconds that the connections of case e rest.
     #[arg(long, default_value_t = 30)]
     idle_seconds: u64,
+    /// Messages in a second that are a moderate load of case webtransport.
+    #[arg(long, default_value_t = 2000)]
+    moderate: usize,
     /// One short round with few connections that checks for failures alone: for CI.
     #[arg(long)]
     quick: bool,
@@ -87,6 +92,8 @@ enum Job {
     BareHub,
     /// Copy bytes to an address until standard input ends.
     TcpCopy { to: SocketAddr },
+    /// Echo over WebTransport until standard input ends.
+    WebTransportEcho,
 }
 
 /// Why a run ended without a result.
@@ -116,6 +123,7 @@ fn main() -> ExitCode {
     let done = match &cli.job {
         Some(Job::BareHub) => runtime.block_on(bare_hub::run()).map(|()| true).map_err(Error::from),
         Some(Job::TcpCopy { to }) => runtime.block_on(tcp_copy::run(*to)).map(|()| true).map_err(Error::from),
+        Some(Job::WebTransportEcho) => runtime.block_on(web_transport_echo::run()).map(|()| true).map_err(Error::from),
         None => {
             let local = tokio::task::LocalSet::new();
             runtime.block_on(local.run_until(async {
@@ -182,6 +190,8 @@ fn plan(cli: &Cli, descriptors_max: u64) -> Plan {
         at_once: 50,
         idle: cli.idle_connections,
         rest: Duration::from_secs(cli.idle_seconds),
+        sessions: [100, 1000],
+        moderate: cli.moderate,
         descriptors_max,
     };
     if !cli.quick {
@@ -189,7 +199,8 @@ fn plan(cli: &Cli, descriptors_max: u64) -> Plan {
     }
     let timing = Timing { warm_up: Duration::from_millis(100), window: Duration::from_millis(500) };
     let rest = Duration::from_secs(1);
-    Plan { rounds: 1, timing, connections: 20, audience: 50, at_once: 10, idle: 100, rest, ..full }
+    let (sessions, moderate) = ([10, 50], 200);
+    Plan { rounds: 1, timing, connections: 20, audience: 50, at_once: 10, idle: 100, rest, sessions, moderate, ..full }
 }
 
 /// Builds what the plan needs and makes the scratch folder.
@@ -198,11 +209,13 @@ fn prepare(cli: &Cli, plan: &Plan, root: &Path) -> Result<Places, Error> {
     fs::create_dir_all(&scratch)?;
     let hubgate = match &cli.hubgate {
         Some(given) => given.clone(),
-        None if plan.peers.iter().any(|peer| peer.is_hubgate()) => build::hubgate(root)?,
+        None if plan.peers.iter().any(|peer| peer.is_hubgate()) || plan.cases.contains(&Case::Webtransport) => {
+            build::hubgate(root)?
+        }
         None => PathBuf::new(),
     };
     let wants_contract_hub = plan.cases.iter().any(|case| case.wants_contract_hub());
-    let wants_yarp = plan.peers.contains(&Peer::Yarp);
+    let wants_yarp = plan.peers.contains(&Peer::Yarp) && plan.cases != [Case::Webtransport];
     let dotnet = if wants_contract_hub || wants_yarp { build::dotnet() } else { None };
     let yarp = match &dotnet {
         Some(dotnet) if wants_yarp => Some(build::yarp(dotnet, root, &scratch)?),
@@ -245,7 +258,10 @@ fn verdict(quick: bool, tables: &[Table]) -> bool {
                 let why = row.first_failure.unwrap_or_default();
                 println!("failed: {}: {}: {} failures, first: {why}", table.id, row.peer, row.failures);
             }
-            if !quick && row.peer == Peer::HubgateOne.name() && row.meets_bar == Some(false) {
+            if !quick
+                && [Peer::HubgateOne.name(), Peer::HubgateOneWebTransport.name()].contains(&row.peer)
+                && row.meets_bar == Some(false)
+            {
                 good = false;
                 println!("missed its bar: {}: {}", table.id, row.peer);
             }

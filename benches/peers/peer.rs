@@ -26,6 +26,8 @@ pub(crate) enum Error {
     NotStarted { name: String, log: PathBuf },
     #[error("{name}: {error}")]
     Io { name: String, error: io::Error },
+    #[error(transparent)]
+    Line(#[from] crate::line::Error),
 }
 
 /// One row of a table.
@@ -51,10 +53,22 @@ pub(crate) enum Peer {
     HubgateOneStateful,
     /// hubgate as it starts by default.
     Hubgate,
+    /// hubgate with one worker thread, WebSockets over TLS; of the WebTransport case alone, as those that follow.
+    #[value(name = "hubgate-1-tls")]
+    HubgateOneTls,
+    /// hubgate with one worker thread, WebTransport.
+    #[value(name = "hubgate-1-webtransport")]
+    HubgateOneWebTransport,
+    /// An echo that knows no hub, see `web_transport_echo`.
+    WebTransportEcho,
 }
 
 impl Peer {
-    /// All peers in the order of the tables.
+    /// The peers of the WebTransport case in the order of its tables.
+    pub(crate) const WEB_TRANSPORT: [Self; 4] =
+        [Self::HubgateOne, Self::HubgateOneTls, Self::HubgateOneWebTransport, Self::WebTransportEcho];
+
+    /// The peers of all other cases in the order of the tables.
     pub(crate) const ALL: [Self; 9] = [
         Self::Direct,
         Self::TcpCopy,
@@ -79,12 +93,22 @@ impl Peer {
             Self::HubgateOne => "hubgate, 1 thread",
             Self::HubgateOneStateful => "hubgate, 1 thread, stateful reconnect",
             Self::Hubgate => "hubgate, default",
+            Self::HubgateOneTls => "hubgate, 1 thread, WebSockets over TLS",
+            Self::HubgateOneWebTransport => "hubgate, 1 thread, WebTransport",
+            Self::WebTransportEcho => "wtransport, bare echo",
         }
     }
 
     /// Whether this is the product itself.
     pub(crate) fn is_hubgate(self) -> bool {
-        matches!(self, Self::HubgateOne | Self::HubgateOneStateful | Self::Hubgate)
+        matches!(
+            self,
+            Self::HubgateOne
+                | Self::HubgateOneStateful
+                | Self::Hubgate
+                | Self::HubgateOneTls
+                | Self::HubgateOneWebTransport
+        )
     }
 
     /// Whether its clients use stateful reconnect.
@@ -179,7 +203,33 @@ pub(crate) fn start(peer: Peer, hub: SocketAddr, places: &Places, tag: &str) -> 
             command.args(&places.hubgate_args);
             start_command(command, address, places, &name)
         }
+        Peer::WebTransportEcho => start_self(&["web-transport-echo"], &name),
+        Peer::HubgateOneTls | Peer::HubgateOneWebTransport => Ok(start_hubgate_with_tls(hub, places, tag)?.process),
     }
+}
+
+/// hubgate with one worker thread and all that the WebTransport case asks it for.
+#[derive(Debug)]
+pub(crate) struct HubgateWithTls {
+    /// Accepts in clear text, and offers WebTransport there.
+    pub(crate) process: Running,
+    /// Accepts over TLS.
+    pub(crate) tls: SocketAddr,
+}
+
+/// Starts hubgate with a fresh certificate before the hub at `hub`.
+pub(crate) fn start_hubgate_with_tls(hub: SocketAddr, places: &Places, tag: &str) -> Result<HubgateWithTls, Error> {
+    let name = format!("hubgate-tls-{tag}");
+    let (clear, tls) = (free_address(&name)?, free_address(&name)?);
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
+        .map_err(|error| io_error(&name, io::Error::other(error)))?;
+    let certificate_file = write_config(places, &name, "certificate.pem", &certificate.cert.pem())?;
+    let key_file = write_config(places, &name, "key.pem", &certificate.signing_key.serialize_pem())?;
+    let text = config::hubgate(clear, tls, hub, &certificate_file, &key_file);
+    let file = write_config(places, &name, "hubgate.toml", &text)?;
+    let mut command = Command::new(&places.hubgate);
+    command.args(["serve", "--threads", "1", "--config"]).arg(file).args(&places.hubgate_args);
+    Ok(HubgateWithTls { process: start_command(command, clear, places, &name)?, tls })
 }
 
 /// Starts the bare hub.

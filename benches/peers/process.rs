@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// Ticks per second in `/proc` on Linux (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
 
@@ -56,7 +58,38 @@ pub(crate) struct Probe {
     pub(crate) hub: Vec<u32>,
 }
 
+/// Datagrams that were dropped since a receive buffer was full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct UdpDrops {
+    /// At the proxy's sockets.
+    pub(crate) proxy: u64,
+    /// At all sockets of this network namespace, the load client's too.
+    pub(crate) all: u64,
+}
+
+impl UdpDrops {
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { proxy: self.proxy + other.proxy, all: self.all + other.all }
+    }
+
+    /// What was dropped since `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { proxy: self.proxy.saturating_sub(before.proxy), all: self.all.saturating_sub(before.all) }
+    }
+}
+
 impl Probe {
+    /// Dropped datagrams up to now.
+    pub(crate) fn udp_drops(&self) -> UdpDrops {
+        let sockets: BTreeSet<u64> = self.proxy.iter().flat_map(|pid| sockets_of(*pid)).collect();
+        let tables = ["/proc/net/udp", "/proc/net/udp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+        let proxy = tables.iter().flat_map(|table| table.lines()).filter_map(dropped_at);
+        let proxy = proxy.filter(|(inode, _)| sockets.contains(inode)).map(|(_, drops)| drops).sum();
+        let all = fs::read_to_string("/proc/net/snmp").ok().and_then(|text| receive_buffer_errors(&text));
+        UdpDrops { proxy, all: all.unwrap_or(0) }
+    }
+
     /// Processor time up to now.
     pub(crate) fn read(&self) -> CpuTime {
         CpuTime {
@@ -127,6 +160,29 @@ fn machine_busy(stat: &str) -> Option<Duration> {
     Some(of_ticks(busy.filter_map(|(_, ticks)| ticks.parse::<u64>().ok()).sum()))
 }
 
+/// Inodes of a process's sockets.
+fn sockets_of(pid: u32) -> Vec<u64> {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    let inodes =
+        targets.filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+    inodes.collect()
+}
+
+/// Inode and drops of a line of `/proc/net/udp`; none for its heading.
+fn dropped_at(line: &str) -> Option<(u64, u64)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    Some((fields.get(9)?.parse().ok()?, fields.last()?.parse().ok()?))
+}
+
+/// `RcvbufErrors` of UDP, below its name in `/proc/net/snmp`.
+fn receive_buffer_errors(snmp: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter(|line| line.starts_with("Udp: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let at = names.split(' ').position(|name| name == "RcvbufErrors")?;
+    values.split(' ').nth(at)?.parse().ok()
+}
+
 fn kibibytes(rollup: &str, name: &str) -> u64 {
     rollup
         .lines()
@@ -151,6 +207,36 @@ mod tests {
     #[test]
     fn idle_time_is_not_busy() {
         assert_eq!(machine_busy("cpu  100 0 50 900 9 0 10 40 5 0\ncpu0 …"), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn dropped_datagrams_are_read_by_name_and_by_socket() {
+        let snmp =
+            "Udp: InDatagrams NoPorts RcvbufErrors SndbufErrors\nUdp: 9 8 7 6\nUdpLite: RcvbufErrors\nUdpLite: 5\n";
+        assert_eq!(receive_buffer_errors(snmp), Some(7));
+        let line =
+            " 1234: 0100007F:1F90 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4711 2 0 42 ";
+        assert_eq!(dropped_at(line), Some((4711, 42)));
+        assert_eq!(
+            dropped_at(
+                "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops"
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn the_drops_of_a_process_are_those_of_its_sockets() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let probe = Probe { proxy: vec![std::process::id()], hub: Vec::new() };
+        let before = probe.udp_drops();
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        // More than any default receive buffer holds, and nobody reads.
+        for _ in 0..4096 {
+            sender.send_to(&[0; 4096], socket.local_addr().unwrap()).unwrap();
+        }
+        let dropped = probe.udp_drops().since(before);
+        assert!(dropped.proxy > 0 && dropped.all >= dropped.proxy, "{dropped:?}");
     }
 
     #[test]

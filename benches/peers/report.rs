@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::load::Sample;
 use crate::load::idle::IdleSample;
 use crate::peer::Peer;
+use crate::process::UdpDrops;
 
 /// What hubgate with one thread must not exceed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +20,17 @@ pub(crate) enum Bar {
     Ratio { usual: f64, keepalive: Option<f64> },
     /// Resident bytes per connection.
     Bytes(f64),
+    /// The 99th percentile in milliseconds, without a dropped datagram; of WebTransport.
+    P99(f64),
+}
+
+/// Whom the rows of a table are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// nginx by both recipes.
+    Nginx,
+    /// WebSockets through the same gateway, and `wtransport`'s bare echo.
+    WebSockets,
 }
 
 impl Bar {
@@ -40,6 +52,7 @@ pub(crate) struct Table {
     pub(crate) title: String,
     pub(crate) unit: &'static str,
     pub(crate) bar: Bar,
+    pub(crate) beside: Beside,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -99,14 +112,29 @@ pub(crate) struct LoadFigures {
     pub(crate) to_nginx: Option<f64>,
     /// The same to nginx with kept upstream connections.
     pub(crate) to_nginx_keepalive: Option<f64>,
+    /// What only the WebTransport case has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) web_transport: Option<WebTransportFigures>,
     /// Cores that processes without part in the measurement used, at most.
     pub(crate) disturbance_cores: f64,
+}
+
+/// Ratios of processor time per unit, round by round, and what was dropped in all rounds.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct WebTransportFigures {
+    /// To WebSockets in clear text through the same gateway.
+    pub(crate) to_web_sockets: Option<f64>,
+    /// To WebSockets over TLS through the same gateway.
+    pub(crate) to_tls: Option<f64>,
+    /// To the bare echo.
+    pub(crate) to_wtransport: Option<f64>,
+    pub(crate) udp_drops: UdpDrops,
 }
 
 impl Table {
     /// A table without rows.
     pub(crate) fn new(id: &str, title: String, unit: &'static str, bar: Bar) -> Self {
-        Self { id: id.to_owned(), title, unit, bar, rows: Vec::new() }
+        Self { id: id.to_owned(), title, unit, bar, beside: Beside::Nginx, rows: Vec::new() }
     }
 
     /// The rows as they are published.
@@ -123,7 +151,10 @@ impl Table {
         let all = of_rounds.chain(row.idle.iter().map(|idle| &idle.failures));
         let failures = all.clone().map(|failures| failures.count).sum();
         let first_failure = all.filter_map(|failures| failures.first.clone()).next();
-        let has_bar = row.peer.is_hubgate() && !row.peer.is_stateful();
+        let has_bar = match self.beside {
+            Beside::Nginx => row.peer.is_hubgate() && !row.peer.is_stateful(),
+            Beside::WebSockets => row.peer == Peer::HubgateOneWebTransport,
+        };
         let meets_bar = has_bar.then(|| meets(self.bar, &figures)).flatten();
         Summary { peer: row.peer.name(), failures, first_failure, figures, meets_bar }
     }
@@ -140,6 +171,12 @@ impl Table {
             hub_cpu_us: median_of(|sample| micros_each(sample.cpu.hub, sample)),
             to_nginx: self.ratio(&cpu_us_rounds, Peer::Nginx),
             to_nginx_keepalive: self.ratio(&cpu_us_rounds, Peer::NginxKeepalive),
+            web_transport: (self.beside == Beside::WebSockets).then(|| WebTransportFigures {
+                to_web_sockets: self.ratio(&cpu_us_rounds, Peer::HubgateOne),
+                to_tls: self.ratio(&cpu_us_rounds, Peer::HubgateOneTls),
+                to_wtransport: self.ratio(&cpu_us_rounds, Peer::WebTransportEcho),
+                udp_drops: row.samples.iter().map(|sample| sample.udp_drops).fold(UdpDrops::default(), UdpDrops::plus),
+            }),
             cpu_us_rounds,
             disturbance_cores: row.samples.iter().map(disturbance).fold(0.0, f64::max),
         }
@@ -169,6 +206,10 @@ fn meets(bar: Bar, figures: &Figures) -> Option<bool> {
                 None => true,
             };
             Some(load.to_nginx? <= usual && kept)
+        }
+        (Bar::P99(limit_ms), Figures::Load(load)) => {
+            let dropped = load.web_transport.as_ref().map_or(0, |figures| figures.udp_drops.proxy);
+            Some(load.p99_us < limit_ms * 1000.0 && dropped == 0)
         }
         (Bar::Bytes(limit), Figures::Idle { resident_bytes, .. }) => Some(*resident_bytes <= limit),
         _ => None,
@@ -216,6 +257,7 @@ mod tests {
             p50_us: 1,
             p99_us: 2,
             cpu: CpuTime { proxy: Duration::from_micros(cost * 1000), ..CpuTime::default() },
+            udp_drops: UdpDrops { proxy: 0, all: 2 },
             failures: Failures::default(),
         };
         Row { samples: costs_us.iter().map(sample).collect(), ..Row::new(peer) }
@@ -241,6 +283,22 @@ mod tests {
         assert_eq!(table.summaries()[1].meets_bar, Some(false));
         table.rows[2] = row(Peer::NginxKeepalive, &[70]);
         assert_eq!(table.summaries()[1].meets_bar, Some(true));
+    }
+
+    #[test]
+    fn a_dropped_datagram_misses_the_bar_of_web_transport() {
+        let mut table = Table::new("w", String::new(), "message", Bar::P99(10.0));
+        table.beside = Beside::WebSockets;
+        table.rows = vec![row(Peer::HubgateOne, &[10]), row(Peer::HubgateOneWebTransport, &[30, 10])];
+        let of = |table: &Table| table.summaries().pop().unwrap();
+        assert_eq!((table.summaries()[0].meets_bar, of(&table).meets_bar), (None, Some(true)));
+        let Figures::Load(figures) = of(&table).figures else { panic!("a load has load figures") };
+        let figures = figures.web_transport.unwrap();
+        assert_eq!((figures.to_web_sockets, figures.udp_drops), (Some(3.0), UdpDrops { proxy: 0, all: 4 }));
+        table.rows[1].samples[0].udp_drops.proxy = 1;
+        assert_eq!(of(&table).meets_bar, Some(false));
+        table.rows[1].samples.iter_mut().for_each(|sample| (sample.udp_drops.proxy, sample.p99_us) = (0, 10_000));
+        assert_eq!(of(&table).meets_bar, Some(false));
     }
 
     #[test]

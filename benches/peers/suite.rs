@@ -8,10 +8,13 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::call::HubKind;
+use crate::load::idle::IdleSample;
 use crate::load::{self, Sample, Target, Timing};
 use crate::peer::{self, Peer, Places, Running};
 use crate::process::Probe;
 use crate::report::{Bar, Row, Table};
+
+mod web_transport;
 
 const PATH: &str = "/contract";
 
@@ -35,8 +38,21 @@ pub(crate) struct Plan {
     pub(crate) idle: usize,
     /// Rest of (e).
     pub(crate) rest: Duration,
+    /// Sessions of the WebTransport case: few, many.
+    pub(crate) sessions: [usize; 2],
+    /// Calls in a second that are a moderate load of the WebTransport case.
+    pub(crate) moderate: usize,
     /// Descriptors that this process may have open.
     pub(crate) descriptors_max: u64,
+}
+
+impl Plan {
+    /// Whether the WebTransport case has that row: all of its own unless some of them were asked for.
+    fn wants_of_web_transport(&self, peer: Peer) -> bool {
+        let asked = |peer: &Peer| self.peers.contains(peer);
+        let any = self.peers.len() < Peer::ALL.len() && Peer::WEB_TRANSPORT.iter().any(asked);
+        !any || asked(&peer)
+    }
 }
 
 /// One case of the suite, named as in the results.
@@ -54,11 +70,13 @@ pub(crate) enum Case {
     Dbare,
     /// Idle memory.
     E,
+    /// Echo over WebTransport beside WebSockets and a bare echo.
+    Webtransport,
 }
 
 impl Case {
     /// All cases in order.
-    pub(crate) const ALL: [Self; 6] = [Self::A, Self::B, Self::C, Self::D, Self::Dbare, Self::E];
+    pub(crate) const ALL: [Self; 7] = [Self::A, Self::B, Self::C, Self::D, Self::Dbare, Self::E, Self::Webtransport];
 
     /// Whether the case needs the contract hub, and with it .NET.
     pub(crate) fn wants_contract_hub(self) -> bool {
@@ -72,12 +90,16 @@ enum Load {
     Echo { connections: usize, depth: usize },
     Broadcast { clients: usize },
     Connects { at_once: usize },
+    Paced { connections: usize, per_second: usize },
 }
 
 /// Runs one case; a peer that cannot be started is told on standard error and left out.
 pub(crate) async fn run(case: Case, plan: &Plan, places: &Places) -> Result<Vec<Table>, peer::Error> {
     if case == Case::E {
         return Ok(vec![idle(plan, places).await]);
+    }
+    if case == Case::Webtransport {
+        return web_transport::run(plan, places).await;
     }
     let hub = if case.wants_contract_hub() {
         peer::start_contract_hub(places, "load")?
@@ -130,7 +152,7 @@ fn lines(case: Case, plan: &Plan) -> Vec<(Load, Table)> {
         }
         Case::D => vec![connects("d", contract, Bar::both(0.8, 1.05))],
         Case::Dbare => vec![connects("dbare", "the bare hub", Bar::None)],
-        Case::E => Vec::new(),
+        Case::E | Case::Webtransport => Vec::new(),
     }
 }
 
@@ -140,7 +162,7 @@ async fn interleave(load: Load, kind: HubKind, plan: &Plan, hub: &Running, runni
         for turn in 0..running.len() {
             let index = (turn + round) % running.len();
             let (Some((peer, process)), Some(row)) = (running.get(index), rows.get_mut(index)) else { continue };
-            let target = Target { address: process.address, kind, path: PATH, stateful: peer.is_stateful() };
+            let target = Target { stateful: peer.is_stateful(), ..Target::web_sockets(process.address, kind, PATH) };
             let sample = once(load, target, &format!("{round}-{index}"), plan.timing, &process.probe(hub)).await;
             progress(*peer, round, &sample);
             row.samples.push(sample);
@@ -154,6 +176,9 @@ async fn once(load: Load, target: Target, name: &str, timing: Timing, probe: &Pr
         Load::Echo { connections, depth } => load::echo::run(target, connections, depth, timing, probe).await,
         Load::Broadcast { clients } => load::broadcast::run(target, clients, name, timing, probe).await,
         Load::Connects { at_once } => load::connects::run(target, at_once, timing, probe).await,
+        Load::Paced { connections, per_second } => {
+            load::paced::run(target, connections, per_second, timing, probe).await
+        }
     }
 }
 
@@ -164,7 +189,7 @@ fn progress(peer: Peer, round: usize, sample: &Sample) {
     let failures = sample.failures.count;
     let why = sample.failures.first.as_deref().unwrap_or_default();
     eprintln!(
-        "round {}: {:<22} {rate:>9.0}/s {cost:>8.2} us each, others use {others:.2} cores, {failures} failed {why}",
+        "round {}: {:<38} {rate:>9.0}/s {cost:>8.2} us each, others use {others:.2} cores, {failures} failed {why}",
         round + 1,
         peer.name()
     );
@@ -204,11 +229,15 @@ async fn idle(plan: &Plan, places: &Places) -> Table {
 async fn idle_at(peer: Peer, plan: Plan, places: Places, turn: Rc<Semaphore>) -> Result<Row, peer::Error> {
     let hub = peer::start_bare_hub("idle")?;
     let process = peer::start(peer, hub.address, &places, "idle")?;
-    let target = Target { address: process.address, kind: HubKind::Bare, path: PATH, stateful: peer.is_stateful() };
+    let target = Target { stateful: peer.is_stateful(), ..Target::web_sockets(process.address, HubKind::Bare, PATH) };
     let sample = load::idle::run(target, plan.idle, plan.rest, &turn, &process.probe(&hub)).await;
+    Ok(idle_row(peer, sample))
+}
+
+fn idle_row(peer: Peer, sample: IdleSample) -> Row {
     let grown = sample.after.resident_bytes.saturating_sub(sample.before.resident_bytes);
     let per_connection = grown / (sample.connections.max(1) as u64);
     let (failures, why) = (sample.failures.count, sample.failures.first.clone().unwrap_or_default());
-    eprintln!("idle: {:<22} {per_connection} bytes each, {failures} failed {why}", peer.name());
-    Ok(Row { idle: Some(sample), ..Row::new(peer) })
+    eprintln!("idle: {:<38} {per_connection} bytes each, {failures} failed {why}", peer.name());
+    Row { idle: Some(sample), ..Row::new(peer) }
 }

@@ -39,7 +39,7 @@ pub(crate) async fn run(target: Target, at_once: usize, timing: Timing, probe: &
 }
 
 async fn live_once(target: Target, call: &mut Call, number: u64) -> Result<(), Error> {
-    let mut client = HubClient::connect(target.address, target.path, target.stateful).await?;
+    let mut client = HubClient::connect(target).await?;
     let request = call.request(number).to_vec();
     client.call(&request, call.reply(number)).await?;
     client.close().await
@@ -55,7 +55,7 @@ pub(super) async fn connect_many(target: Target, count: usize, board: &Rc<Board>
             let mut clients = Vec::new();
             while next.get() < count {
                 let index = next.replace(next.get() + 1);
-                match HubClient::connect(target.address, target.path, target.stateful).await {
+                match HubClient::connect(target).await {
                     Ok(client) => clients.push((index, client)),
                     Err(error) => board.fail(error),
                 }

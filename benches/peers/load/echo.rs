@@ -71,7 +71,7 @@ mod tests {
         let listener = crate::bare_hub::listen().await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(crate::bare_hub::serve(listener));
-        let target = Target { address, kind: HubKind::Bare, path: "/contract", stateful: false };
+        let target = Target::web_sockets(address, HubKind::Bare, "/contract");
         let timing = Timing { warm_up: Duration::ZERO, window: Duration::from_millis(100) };
         let local = tokio::task::LocalSet::new();
         let sample = local.run_until(run(target, 3, 8, timing, &Probe::default())).await;
@@ -86,7 +86,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(crate::bare_hub::serve(listener));
         // The bare hub echoes the invocation where a contract hub would complete it.
-        let target = Target { address, kind: HubKind::Contract, path: "/contract", stateful: false };
+        let target = Target::web_sockets(address, HubKind::Contract, "/contract");
         let timing = Timing { warm_up: Duration::ZERO, window: Duration::from_millis(20) };
         let local = tokio::task::LocalSet::new();
         let sample = local.run_until(run(target, 3, 1, timing, &Probe::default())).await;

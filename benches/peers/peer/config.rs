@@ -76,6 +76,35 @@ backend hubs
     )
 }
 
+/// hubgate with a listener in clear text that offers WebTransport, and one over TLS.
+pub(super) fn hubgate(
+    clear: SocketAddr,
+    tls: SocketAddr,
+    hub: SocketAddr,
+    certificate_file: &Path,
+    key_file: &Path,
+) -> String {
+    let certificate =
+        format!("{{ certificate_file = \"{}\", key_file = \"{}\" }}", certificate_file.display(), key_file.display());
+    format!(
+        "[[listener]]
+address = \"{clear}\"
+web_transport = {{ address = \"127.0.0.1:0\", certificates = [{certificate}] }}
+[[listener]]
+address = \"{tls}\"
+tls = {{ certificates = [{certificate}] }}
+[backend.hub]
+servers = [\"http://{hub}\"]
+[[route]]
+name = \"all\"
+hubs = \"/\"
+backend = \"hub\"
+[admin]
+address = \"off\"
+"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

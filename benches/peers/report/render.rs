@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Bar, Figures, Summary, Table};
+use super::{Bar, Beside, Figures, LoadFigures, Summary, Table};
 use crate::machine::Machine;
 
 /// A whole run as it is published.
@@ -101,9 +101,25 @@ fn disturbance(row: &Summary) -> f64 {
 
 fn cells(table: &Table) -> (Vec<String>, Vec<Vec<String>>) {
     let summaries = table.summaries();
-    let header: &[&str] = match table.bar {
-        Bar::Bytes(_) => &["", "RSS bytes", "private dirty bytes", "connections", "failures"],
-        _ => &["", "/s", "p50 ms", "p99 ms", "hub CPU µs", "CPU µs", "÷ nginx", "÷ nginx keepalive", "failures"],
+    let header: &[&str] = match (table.bar, table.beside) {
+        (Bar::Bytes(_), _) => &["", "RSS bytes", "private dirty bytes", "connections", "failures"],
+        (_, Beside::WebSockets) => &[
+            "",
+            "/s",
+            "p50 ms",
+            "p99 ms",
+            "hub CPU µs",
+            "CPU µs",
+            "÷ WebSockets",
+            "÷ over TLS",
+            "÷ wtransport",
+            "UDP drops",
+            "of all",
+            "failures",
+        ],
+        (_, Beside::Nginx) => {
+            &["", "/s", "p50 ms", "p99 ms", "hub CPU µs", "CPU µs", "÷ nginx", "÷ nginx keepalive", "failures"]
+        }
     };
     let mut header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
     if let Some(cell) = header.get_mut(1).filter(|cell| *cell == "/s") {
@@ -124,6 +140,7 @@ fn bar_text(bar: Bar) -> String {
         Bar::Ratio { usual, keepalive: None } => format!("bar {usual}"),
         Bar::Ratio { usual, keepalive: Some(keepalive) } => format!("bars {usual}, {keepalive}"),
         Bar::Bytes(bytes) => format!("bar {bytes}"),
+        Bar::P99(ms) => format!("bar p99 < {ms} ms, no drops"),
     }
 }
 
@@ -135,15 +152,7 @@ fn line(row: &Summary) -> Vec<String> {
     };
     let mut cells = vec![row.peer.to_owned()];
     match &row.figures {
-        Figures::Load(load) => cells.extend([
-            format!("{:.0}", load.per_second),
-            format!("{:.2}", load.p50_us / 1000.0),
-            format!("{:.2}", load.p99_us / 1000.0),
-            format!("{:.2}", load.hub_cpu_us),
-            optional(load.cpu_us),
-            optional(load.to_nginx),
-            optional(load.to_nginx_keepalive),
-        ]),
+        Figures::Load(load) => cells.extend(load_cells(load)),
         Figures::Idle { connections, resident_bytes, private_dirty_bytes } => {
             cells.extend([
                 format!("{resident_bytes:.0}"),
@@ -153,6 +162,27 @@ fn line(row: &Summary) -> Vec<String> {
         }
     }
     cells.extend([row.failures.to_string(), verdict.to_owned()]);
+    cells
+}
+
+fn load_cells(load: &LoadFigures) -> Vec<String> {
+    let mut cells = vec![
+        format!("{:.0}", load.per_second),
+        format!("{:.2}", load.p50_us / 1000.0),
+        format!("{:.2}", load.p99_us / 1000.0),
+        format!("{:.2}", load.hub_cpu_us),
+        optional(load.cpu_us),
+    ];
+    match &load.web_transport {
+        None => cells.extend([optional(load.to_nginx), optional(load.to_nginx_keepalive)]),
+        Some(figures) => cells.extend([
+            optional(figures.to_web_sockets),
+            optional(figures.to_tls),
+            optional(figures.to_wtransport),
+            figures.udp_drops.proxy.to_string(),
+            figures.udp_drops.all.to_string(),
+        ]),
+    }
     cells
 }
 
