@@ -1,4 +1,4 @@
-//! hubgate side by side with nginx, HAProxy, YARP, a plain TCP copy and no proxy at all, in one command: it builds and
+//! hubgate side by side with nginx, HAProxy, YARP, a plain TCP copy and no proxy at all, and WebTransport with WebSockets, in one command: it builds and
 //! starts everything, alternates between the peers, compares every answer, and prints rates, latencies, failures and the
 //! processor time that each proxy spends per unit as a ratio to nginx. See `benches/README.md`.
 //!
@@ -66,7 +66,7 @@ struct Cli {
     #[arg(long, default_value_t = 30)]
     idle_seconds: u64,
     /// Messages in a second that are a moderate load of case webtransport.
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 5000)]
     moderate: usize,
     /// One short round with few connections that checks for failures alone: for CI.
     #[arg(long)]
