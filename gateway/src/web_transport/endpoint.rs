@@ -85,6 +85,7 @@ impl Bound {
         let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket.into(), Arc::new(TokioRuntime))?;
         let address = endpoint.local_addr()?;
         complain(&certificates);
+        tracing::info!(%address, "WebTransport is served (UDP)");
         let listener = Arc::new(Listener::new(configured, address, certificates));
         Ok(Self { endpoint, handshakes: Arc::default(), listener, address })
     }

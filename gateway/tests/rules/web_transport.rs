@@ -303,7 +303,7 @@ async fn er_h5_without_a_connect_or_a_stream_a_client_is_sent_away() {
     let authority = CertificateAuthority::new().unwrap();
     authority.issue(&["localhost"]).unwrap().write_to(rig.directory.path()).unwrap();
     rig.front.reload(&rig.setup).await;
-    let silent = quic(rig.port, &authority).await;
+    let (_endpoint, silent) = quic(rig.port, &authority).await;
     soon("the end of a connection without a CONNECT", silent.closed()).await;
 
     let target = rig.ask("").await;
@@ -318,13 +318,36 @@ async fn er_h5_without_a_connect_or_a_stream_a_client_is_sent_away() {
 }
 
 /// A QUIC connection on which no HTTP is spoken.
-async fn quic(port: u16, authority: &CertificateAuthority) -> quinn::Connection {
+async fn quic(port: u16, authority: &CertificateAuthority) -> (quinn::Endpoint, quinn::Connection) {
     let tls = (*authority.client_config(&["h3"]).unwrap()).clone();
     let config = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
     let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     endpoint.set_default_client_config(quinn::ClientConfig::new(std::sync::Arc::new(config)));
     let address = (std::net::Ipv4Addr::LOCALHOST, port).into();
-    soon("a QUIC connection", endpoint.connect(address, "localhost").unwrap()).await.unwrap()
+    let connection = soon("a QUIC connection", endpoint.connect(address, "localhost").unwrap()).await.unwrap();
+    (endpoint, connection)
+}
+
+#[tokio::test]
+async fn er_h5_a_client_that_changes_its_network_keeps_its_session() {
+    let rig = Rig::start().await;
+    let authority = CertificateAuthority::new().unwrap();
+    authority.issue(&["localhost"]).unwrap().write_to(rig.directory.path()).unwrap();
+    rig.front.reload(&rig.setup).await;
+    let (endpoint, connection) = quic(rig.port, &authority).await;
+    let target = rig.ask("").await;
+    let session = wt::Session::connect(connection, session::request(rig.port, &target, &[])).await.unwrap();
+    let mut client = Session::of(session).await;
+    let (_, mut hub) = rig.backend.socket().await;
+    client.say(HANDSHAKE).await;
+    assert_eq!(hub.frame().await, Frame::text(HANDSHAKE));
+    let before = endpoint.local_addr().unwrap();
+    endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    assert_ne!(endpoint.local_addr().unwrap(), before);
+    client.say("{\"type\":6}\u{1e}").await;
+    assert_eq!(hub.frame().await, Frame::text("{\"type\":6}\u{1e}"));
+    hub.send_text(SHAKEN).await;
+    client.hears(SHAKEN).await;
 }
 
 #[tokio::test]
@@ -333,7 +356,7 @@ async fn er_h1_the_port_answers_nothing_else() {
     let authority = CertificateAuthority::new().unwrap();
     authority.issue(&["localhost"]).unwrap().write_to(rig.directory.path()).unwrap();
     rig.front.reload(&rig.setup).await;
-    let connection = quic(rig.port, &authority).await;
+    let (_endpoint, connection) = quic(rig.port, &authority).await;
     let mut settings = connection.open_uni().await.unwrap();
     // Control stream, SETTINGS with WebTransport and datagrams; then a GET, as small as QPACK's static table makes it.
     settings.write_all(&[0x00, 0x04, 0x04, 0x33, 0x01, 0x08, 0x01]).await.unwrap();
