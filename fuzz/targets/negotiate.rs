@@ -1,7 +1,8 @@
-//! Negotiate answers and queries: a good answer reads again after being written; queries lose what they must.
+//! Negotiate answers and queries: a good answer reads again after being written, an offer of WebTransport too; queries lose what
+//! they must.
 #![no_main]
 
-use hubgate_protocol::negotiate::{NegotiateRequest, NegotiateResponse};
+use hubgate_protocol::negotiate::{NegotiateRequest, NegotiateResponse, WebTransportOffer};
 use hubgate_protocol::query;
 use libfuzzer_sys::fuzz_target;
 
@@ -12,6 +13,11 @@ fuzz_target!(|data: &[u8]| {
         if written.len() <= hubgate_protocol::limits::NEGOTIATE_ANSWER_BYTES_MAX {
             let again = NegotiateResponse::from_json(&written).unwrap();
             assert_eq!(again.to_json(), written);
+        }
+        if let NegotiateResponse::Connection(connection) = response {
+            for offer in connection.available_transports.iter().filter_map(WebTransportOffer::from_available) {
+                assert_eq!(WebTransportOffer::from_available(&offer.to_available()), Some(offer));
+            }
         }
     }
     if let Ok(text) = std::str::from_utf8(data) {
