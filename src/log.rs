@@ -4,7 +4,6 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use hubgate_gateway::QUIET_TARGETS;
 use hubgate_gateway::access_log::{Passing, Repeats};
 use hubgate_gateway::config::{Log, LogFormat};
 use tracing_subscriber::EnvFilter;
@@ -13,11 +12,6 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Starts the log; `HUBGATE_LOG` overrides the level, also by module (`hubgate_gateway::relay=trace`).
 pub(crate) fn start(log: &Log) {
     let filter = EnvFilter::try_from_env("HUBGATE_LOG").unwrap_or_else(|_| EnvFilter::new(log.level.as_str()));
-    // Whatever was asked for: what they write holds tokens (rule A8).
-    let filter = QUIET_TARGETS
-        .iter()
-        .filter_map(|target| format!("{target}=off").parse().ok())
-        .fold(filter, EnvFilter::add_directive);
     let repeats = Arc::new(Mutex::new(Repeats::new(log.repeat_interval)));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Limited { repeats });
     match log.format {

@@ -65,4 +65,3 @@ pub use self::live::BuildError;
 pub use self::resolver::Resolver;
 pub use self::run::{Gateway, StartError};
 pub use self::tls::Error as TlsError;
-pub use self::web_transport::QUIET_TARGETS;

@@ -85,7 +85,7 @@ pub(crate) fn quic(files: &[CertificateFiles]) -> Result<(ServerConfig, Certific
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(&certificates.0) as Arc<dyn ResolvesServerCert>);
-    config.alpn_protocols.push(web_transport_quinn::ALPN.as_bytes().to_vec());
+    config.alpn_protocols.push(b"h3".to_vec());
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok((config, certificates))

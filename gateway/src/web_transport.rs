@@ -2,20 +2,18 @@
 //!
 //! A session's one bidirectional stream carries what a WebSocket's messages would hold, one after the other. Behind it the
 //! connection is an [`Edge`](crate::edge::Edge) like that of an event stream: the client's bytes go up as they come, the
-//! hub's are cut at whole messages. `endpoint` has the socket and its bounds, `arrival` the CONNECT, `carry` the stream,
-//! `closing` the close codes, `certificate` what browsers accept without an authority.
+//! hub's are cut at whole messages. `endpoint` has the socket and its bounds, `session` what is spoken of HTTP/3, `arrival` judges the
+//! CONNECT, `carry` has the stream, `closing` the close codes, `certificate` what browsers accept without an authority.
 //!
 //! Invariants: a session is accepted only after its hub has accepted (rule H4); what negotiate showed is used once; the
 //! port answers nothing but WebTransport (rule H1).
-//!
-//! The libraries beneath write whole requests, secrets included, into their debug log: whoever collects logs must turn
-//! [`QUIET_TARGETS`] off, as the `hubgate` binary does (rule A8).
 
 mod arrival;
 mod carry;
 mod certificate;
 mod closing;
 mod endpoint;
+mod session;
 
 use std::net::SocketAddr;
 
@@ -27,9 +25,6 @@ use crate::config;
 use crate::tls::Certificates;
 
 pub(crate) use self::endpoint::{Bound, OpenEndpoint, tls_of};
-
-/// Log targets that write secrets: to be turned off wherever a log is collected (rule A8).
-pub const QUIET_TARGETS: [&str; 2] = ["web_transport_quinn", "web_transport_proto"];
 
 /// What clients of a TCP listener are told of its WebTransport (rule H2).
 #[derive(Debug)]

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::ext::Protocol;
-use quinn::{Connection, Incoming};
-use web_transport_quinn as wt;
+use quinn::Incoming;
+use web_transport_proto::ConnectRequest;
 
 use super::carry::carry;
-use super::endpoint::H3_NO_ERROR;
+use super::session::{Asked, H3_NO_ERROR};
 use crate::answer;
 use crate::attach::{self, Opened};
 use crate::body::Body;
+use crate::config::Timeouts;
 use crate::edge::Kind;
 use crate::gate::Gate;
 use crate::listen::{Counted, Handshake};
@@ -22,9 +23,6 @@ use crate::observe::{Watching, connect_outcome, note_cause, note_connection};
 use crate::query::Query;
 use crate::table::{Entry, Shown, State};
 use crate::visit::{Client, Visit};
-
-/// How long a refusal has to reach its client.
-const REFUSAL_LINGER: Duration = Duration::from_secs(1);
 
 /// Serves one newcomer.
 pub(super) async fn serve(gate: Arc<Gate>, incoming: Incoming, handshake: Handshake, _counted: Counted) {
@@ -41,7 +39,7 @@ pub(super) async fn serve(gate: Arc<Gate>, incoming: Incoming, handshake: Handsh
         Err(_) => return tracing::debug!(%peer, "a QUIC handshake took too long"),
     };
     drop(handshake);
-    let asked = tokio::time::timeout(timeouts.headers_timeout, wt::Request::accept(connection.clone())).await;
+    let asked = tokio::time::timeout(timeouts.headers_timeout, Asked::read(connection.clone())).await;
     let asked = match asked {
         Ok(Ok(asked)) => asked,
         Ok(Err(error)) => {
@@ -52,16 +50,17 @@ pub(super) async fn serve(gate: Arc<Gate>, incoming: Incoming, handshake: Handsh
         Err(_) => return connection.close(H3_NO_ERROR, b"the CONNECT request took too long"),
     };
     let client = Arc::new(Client::new(peer, true, None));
-    let request = request(&asked);
+    drop(connection);
+    let request = request(&asked.request);
     let mut answered = answer(Arc::clone(&gate), client, request).await;
     match answered.session.take() {
-        Some(session) => session.run(asked, connection, timeouts).await,
-        None => refuse(asked, &connection, answered.status).await,
+        Some(session) => session.run(asked, timeouts).await,
+        None => asked.refuse(answered.status).await,
     }
 }
 
 /// The CONNECT as an ordinary request.
-fn request(asked: &wt::Request) -> Request<Body> {
+fn request(asked: &ConnectRequest) -> Request<Body> {
     let mut request = Request::new(Body::Empty);
     *request.method_mut() = Method::CONNECT;
     *request.version_mut() = Version::HTTP_3;
@@ -70,13 +69,6 @@ fn request(asked: &wt::Request) -> Request<Body> {
     *request.headers_mut() = asked.headers.clone();
     request.extensions_mut().insert(Protocol::from_static("webtransport"));
     request
-}
-
-async fn refuse(asked: wt::Request, connection: &Connection, status: StatusCode) {
-    if asked.reject(status).await.is_ok() {
-        let _gone_already = tokio::time::timeout(REFUSAL_LINGER, connection.closed()).await;
-    }
-    connection.close(H3_NO_ERROR, b"");
 }
 
 /// What became of a CONNECT.
@@ -92,17 +84,14 @@ struct Admitted {
 }
 
 impl Admitted {
-    async fn run(self, asked: wt::Request, connection: Connection, timeouts: &crate::config::Timeouts) {
+    async fn run(self, asked: Asked, timeouts: &Timeouts) {
         let Self { opened, entry } = self;
         let edge = Arc::clone(&opened.edge);
         let carrying = async {
-            match asked.ok().await {
-                Ok(session) => carry(&edge, &session, timeouts).await,
+            match asked.accept().await {
+                Ok(session) => carry(&edge, session, timeouts).await,
                 Err(_) => edge.client_left(None),
             }
-            // The library ends the QUIC connection when the session's close has been heard.
-            let _gone_already = tokio::time::timeout(timeouts.close_timeout, connection.closed()).await;
-            connection.close(H3_NO_ERROR, b"");
         };
         tokio::join!(opened.read(), carrying);
         entry.set(State::Finished);

@@ -7,10 +7,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
-use web_transport_quinn::{ReadError, RecvStream, SendStream, Session, SessionError, WebTransportError};
 
 use super::closing::{self, GOING_AWAY, NORMAL};
+use super::session::{Left, Session, Streams};
 use crate::config::Timeouts;
 use crate::edge::{Edge, End, Taken};
 
@@ -18,97 +19,96 @@ use crate::edge::{Edge, End, Taken};
 const READ_BYTES: usize = 64 * 1024;
 /// What a client is told that opens no stream, or says nothing on it, in time.
 const SILENT: (u32, &str) = (1008, "The stream's first byte did not come in time.");
+/// A client that closes its session breaks its stream off, too: so long its word is waited for.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// Carries a session until it has ended on both sides.
-pub(super) async fn carry(edge: &Edge, session: &Session, timeouts: &Timeouts) {
-    let first = tokio::select! {
-        first = timeout(timeouts.first_byte_timeout, first_bytes(session)) => first,
-        // The hub has ended it before the client said a word.
-        () = edge.over.cancelled() => return tell(edge, session),
+pub(super) async fn carry(edge: &Edge, mut session: Session, timeouts: &Timeouts) {
+    let patience = timeouts.close_timeout;
+    let streams = session.streams();
+    let end = {
+        let mut left = pin!(session.left());
+        let first = tokio::select! {
+            first = timeout(timeouts.first_byte_timeout, first_bytes(&streams)) => first,
+            left = &mut left => Ok(Err(left)),
+            // The hub has ended it before the client said a word.
+            () = edge.over.cancelled() => Ok(Ok(None)),
+        };
+        match first {
+            Ok(Ok(Some((sending, receiving, first)))) => {
+                let mut up = pin!(upward(edge, receiving, first));
+                let written = tokio::select! {
+                    ended = &mut up => Written::Not(ended),
+                    left = &mut left => Written::Not(left),
+                    written = downward(edge, sending, timeouts.send_timeout) => written,
+                };
+                match written {
+                    Written::Not(Left::Lost) => Ended::ByClient(timeout(LAST_WORD, left).await.unwrap_or(Left::Lost)),
+                    Written::Not(left) => Ended::ByClient(left),
+                    Written::Stuck => Ended::ByClient(Left::Lost),
+                    Written::ToItsEnd => {
+                        // Where the end is ours, the hub is told at once.
+                        edge.over.cancel();
+                        let _took_too_long = timeout(patience, async {
+                            tokio::select! {
+                                _ = up => {}
+                                _ = left => {}
+                            }
+                        })
+                        .await;
+                        Ended::ByHub
+                    }
+                }
+            }
+            Ok(Ok(None)) => Ended::ByHub,
+            Ok(Err(Left::Lost)) => Ended::ByClient(timeout(LAST_WORD, left).await.unwrap_or(Left::Lost)),
+            Ok(Err(left)) => Ended::ByClient(left),
+            Err(_) => Ended::Silent,
+        }
     };
-    let (sending, receiving, first) = match first {
-        Ok(Ok(first)) => first,
-        Ok(Err(left)) => return leave(edge, session, left),
-        Err(_) => {
+    finish(edge, session, end, patience).await;
+}
+
+/// Who ended a session.
+enum Ended {
+    ByClient(Left),
+    ByHub,
+    /// The client opened no stream or said nothing.
+    Silent,
+}
+
+/// Tells whoever did not end it.
+async fn finish(edge: &Edge, session: Session, end: Ended, patience: Duration) {
+    match end {
+        Ended::ByHub => {
+            let end = edge.ended().unwrap_or(End::HubLost);
+            let (code, reason) = closing::to_client(end, edge.hub_close(), edge.said_close());
+            session.close(code.into(), &reason, patience).await;
+        }
+        Ended::Silent => {
             edge.client_left(None);
-            return session.close(SILENT.0, SILENT.1.as_bytes());
+            session.close(SILENT.0, SILENT.1, patience).await;
         }
-    };
-    let mut up = pin!(upward(edge, receiving, first));
-    let down = pin!(downward(edge, sending, timeouts.send_timeout));
-    let written = tokio::select! {
-        left = &mut up => return leave(edge, session, left),
-        written = down => written,
-    };
-    match written {
-        Ok(()) => {
-            // Where the end is ours, the hub is told at once.
-            edge.over.cancel();
-            let _took_too_long = timeout(timeouts.close_timeout, up).await;
-            tell(edge, session);
-        }
-        Err(Stuck) => leave(edge, session, Left::Lost),
-    }
-}
-
-/// How the client left.
-#[derive(Debug)]
-enum Left {
-    /// It ended its half of the stream.
-    Finished,
-    /// It closed the session with a code and a reason.
-    Closed(u32, String),
-    /// It closed the session, or its page, without a word.
-    Gone,
-    /// It was lost.
-    Lost,
-}
-
-impl From<SessionError> for Left {
-    fn from(error: SessionError) -> Self {
-        match error {
-            SessionError::WebTransportError(WebTransportError::Closed(code, reason)) => Self::Closed(code, reason),
-            // So the library tells the end of the CONNECT's stream; browsers end it with the page.
-            SessionError::ConnectionError(
-                quinn::ConnectionError::LocallyClosed | quinn::ConnectionError::ApplicationClosed(_),
-            ) => Self::Gone,
-            _ => Self::Lost,
+        Ended::ByClient(left) => {
+            edge.client_left(match &left {
+                Left::Finished => Some((NORMAL, String::new())),
+                Left::Closed(code, reason) => Some(closing::to_hub(*code, reason)),
+                Left::Gone => Some((GOING_AWAY, String::new())),
+                Left::Lost => None,
+            });
+            match left {
+                Left::Finished => session.close(NORMAL.into(), "", patience).await,
+                Left::Closed(..) | Left::Gone | Left::Lost => session.end(NORMAL.into(), ""),
+            }
         }
     }
-}
-
-impl From<ReadError> for Left {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::SessionError(error) => error.into(),
-            _ => Self::Lost,
-        }
-    }
-}
-
-/// Tells the hub that its client has left.
-fn leave(edge: &Edge, session: &Session, left: Left) {
-    edge.client_left(match left {
-        Left::Finished => Some((NORMAL, String::new())),
-        Left::Closed(code, reason) => Some(closing::to_hub(code, &reason)),
-        Left::Gone => Some((GOING_AWAY, String::new())),
-        Left::Lost => None,
-    });
-    session.close(NORMAL.into(), b"");
-}
-
-/// Tells the client that its connection has ended.
-fn tell(edge: &Edge, session: &Session) {
-    let end = edge.ended().unwrap_or(End::HubLost);
-    let (code, reason) = closing::to_client(end, edge.hub_close(), edge.said_close());
-    session.close(code.into(), reason.as_bytes());
 }
 
 /// Waits for the stream and its first bytes; others than the first stream are never looked at.
-async fn first_bytes(session: &Session) -> Result<(SendStream, RecvStream, Bytes), Left> {
-    let (sending, mut receiving) = session.accept_bi().await?;
+async fn first_bytes(streams: &Streams) -> Result<Option<(SendStream, RecvStream, Bytes)>, Left> {
+    let (sending, mut receiving) = streams.next().await?;
     match receiving.read_chunk(READ_BYTES, true).await? {
-        Some(chunk) => Ok((sending, receiving, chunk.bytes)),
+        Some(chunk) => Ok(Some((sending, receiving, chunk.bytes))),
         None => Err(Left::Finished),
     }
 }
@@ -132,30 +132,42 @@ async fn upward(edge: &Edge, mut receiving: RecvStream, first: Bytes) -> Left {
     }
 }
 
-/// The client takes nothing any more, or was given up.
-struct Stuck;
+/// What became of the hub's words.
+enum Written {
+    /// All of them are on the stream, and its end.
+    ToItsEnd,
+    /// The client takes nothing any more, or was given up.
+    Stuck,
+    /// The client left meanwhile.
+    Not(Left),
+}
 
 /// Writes what the hub says, to its end.
-async fn downward(edge: &Edge, mut sending: SendStream, send_timeout: Duration) -> Result<(), Stuck> {
+async fn downward(edge: &Edge, mut sending: SendStream, send_timeout: Duration) -> Written {
     loop {
         let messages = match edge.next().await {
             Taken::Messages(messages) => messages,
-            Taken::Ended(End::ClientGone | End::ClientClosed) => return Err(Stuck),
+            Taken::Ended(End::ClientGone | End::ClientClosed) => return Written::Stuck,
             Taken::Ended(_) | Taken::Nothing => {
                 let _stopped_already = sending.finish();
-                return Ok(());
+                return Written::ToItsEnd;
             }
         };
-        let waiting = edge.holding(messages.len());
+        let holding = edge.holding(messages.len());
         let mut rest = [messages];
         while rest.iter().any(|rest| !rest.is_empty()) {
-            tokio::select! {
-                written = timeout(send_timeout, sending.write_chunks(&mut rest)) => {
-                    written.map_err(|_| Stuck)?.map_err(|_| Stuck)?;
-                }
-                () = edge.given_up() => return Err(Stuck),
+            let written = tokio::select! {
+                written = timeout(send_timeout, sending.write_chunks(&mut rest)) => written,
+                () = edge.given_up() => return Written::Stuck,
+            };
+            match written {
+                Ok(Ok(_)) => {}
+                Ok(Err(quinn::WriteError::ConnectionLost(error))) => return Written::Not(error.into()),
+                // It reads no more: the close of the session tells why, if there is one.
+                Ok(Err(_)) => return Written::Not(Left::Lost),
+                Err(_) => return Written::Stuck,
             }
         }
-        drop(waiting);
+        drop(holding);
     }
 }

@@ -10,6 +10,7 @@ use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, Tran
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
+use super::session::H3_NO_ERROR;
 use super::{Listener, arrival, certificate};
 use crate::config::{Config, Limits, Timeouts, WebTransport};
 use crate::gate::Gate;
@@ -29,8 +30,6 @@ const INCOMING_BYTES: u64 = 64 << 10;
 const INCOMING_BYTES_TOTAL: u64 = 4 << 20;
 /// A live client is asked for a sign of life that often within the idle time-out.
 const PINGS_PER_IDLE_TIMEOUT: u32 = 3;
-/// HTTP/3's word for an end without a fault.
-pub(super) const H3_NO_ERROR: VarInt = VarInt::from_u32(0x100);
 
 /// A listener's WebTransport, bound.
 #[derive(Debug)]
