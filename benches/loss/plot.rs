@@ -34,7 +34,7 @@ fn svg(report: &Report) -> String {
     losses.dedup();
     let columns = u32::try_from(losses.len()).unwrap_or(1);
     let width = ORIGIN.0 + f64::from(columns) * (PANEL.0 + GAP.0);
-    let height = ORIGIN.1 + 3.0 * (PANEL.1 + GAP.1) - 10.0;
+    let height = ORIGIN.1 + 3.0 * (PANEL.1 + GAP.1) - 34.0;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
          font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#1f2328\">\n<title>Latency of calls and connects over WebTransport \
