@@ -13,10 +13,8 @@ use super::{Edge, End, Kind};
 use crate::io::Stream;
 use crate::relay::Spoken;
 
-/// Bytes asked for in one read where the hub says little: what an idle connection holds.
-const READ_BYTES: usize = 1024;
-/// The same where it said more than that at once.
-const READ_BYTES_MAX: usize = 16 * 1024;
+/// Bytes asked for in one read.
+const READ_BYTES: usize = 16 * 1024;
 /// Why a message is refused that is longer than `limits.hub_message_bytes_max` (rule E2).
 const TOO_LONG: &str = "message over hub_message_bytes_max";
 
@@ -48,7 +46,6 @@ pub(crate) async fn read_hub(edge: Arc<Edge>, mut hub: ReadHalf<Stream>, ahead: 
     let mut decoder = MessageDecoder::new(Sender::Server, edge.bounds.hub_message_bytes_max);
     let mut input = BytesMut::from(&ahead[..]);
     let mut reading = Reading::Undecided;
-    let mut wanted = READ_BYTES;
     let stop = loop {
         match take_in(&edge, &mut decoder, &mut input, &mut reading).await {
             Ok(()) => {}
@@ -59,10 +56,7 @@ pub(crate) async fn read_hub(edge: Arc<Edge>, mut hub: ReadHalf<Stream>, ahead: 
             () = edge.over.cancelled() => break Stop::Closed,
             () = room(&edge) => {}
         }
-        if wanted == READ_BYTES && input.is_empty() && input.capacity() > 2 * READ_BYTES {
-            input = BytesMut::new();
-        }
-        input.reserve(wanted);
+        input.reserve(READ_BYTES);
         let read = tokio::select! {
             biased;
             () = edge.over.cancelled() => break Stop::Closed,
@@ -70,11 +64,10 @@ pub(crate) async fn read_hub(edge: Arc<Edge>, mut hub: ReadHalf<Stream>, ahead: 
             read = hub.read_buf(&mut input) => read,
         };
         edge.hub_heard.store(edge.clock.now(), Relaxed);
-        wanted = match read {
-            Ok(READ_BYTES..) => READ_BYTES_MAX,
-            Ok(1..) => READ_BYTES,
+        match read {
+            Ok(1..) => {}
             Ok(0) | Err(_) => break Stop::Lost,
-        };
+        }
         if input.capacity() == 0 {
             input = BytesMut::new();
         }

@@ -1,6 +1,5 @@
 //! One QUIC connection from its handshake to its end: the CONNECT is judged, its hub reached, its session carried.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -11,7 +10,7 @@ use quinn::Incoming;
 use web_transport_proto::ConnectRequest;
 
 use super::carry::carry;
-use super::session::{Asked, H3_NO_ERROR, Session};
+use super::session::{Asked, H3_NO_ERROR};
 use crate::answer;
 use crate::attach::{self, Opened};
 use crate::body::Body;
@@ -25,25 +24,19 @@ use crate::query::Query;
 use crate::table::{Entry, Shown, State};
 use crate::visit::{Client, Visit};
 
-/// Serves one newcomer. To judge it takes far more memory than its session holds, so that is let go in between.
+/// Serves one newcomer.
 pub(super) async fn serve(gate: Arc<Gate>, incoming: Incoming, handshake: Handshake, _counted: Counted) {
     let live = gate.live.load_full();
     let timeouts = &live.config.timeouts;
-    if let Some(arrived) = Box::pin(arrive(gate, timeouts, incoming, handshake)).await {
-        arrived.run(timeouts).await;
-    }
-}
-
-async fn arrive(gate: Arc<Gate>, timeouts: &Timeouts, incoming: Incoming, handshake: Handshake) -> Option<Arrived> {
     let peer = incoming.remote_address();
-    let failed = |error| tracing::debug!(%peer, %error, "a QUIC handshake failed");
-    let connecting = incoming.accept().map_err(failed).ok()?;
+    let connecting = match incoming.accept() {
+        Ok(connecting) => connecting,
+        Err(error) => return tracing::debug!(%peer, %error, "a QUIC handshake failed"),
+    };
     let connection = match tokio::time::timeout(timeouts.tls_handshake_timeout, connecting).await {
-        Ok(connection) => connection.map_err(failed).ok()?,
-        Err(_) => {
-            tracing::debug!(%peer, "a QUIC handshake took too long");
-            return None;
-        }
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "a QUIC handshake failed"),
+        Err(_) => return tracing::debug!(%peer, "a QUIC handshake took too long"),
     };
     drop(handshake);
     let asked = tokio::time::timeout(timeouts.headers_timeout, Asked::read(connection.clone())).await;
@@ -52,23 +45,18 @@ async fn arrive(gate: Arc<Gate>, timeouts: &Timeouts, incoming: Incoming, handsh
         Ok(Err(error)) => {
             // Ordinary HTTP/3 ends here too: the port answers none (rule H1).
             tracing::debug!(%peer, %error, "a QUIC connection asked for no WebTransport session");
-            connection.close(H3_NO_ERROR, b"only WebTransport is served here");
-            return None;
+            return connection.close(H3_NO_ERROR, b"only WebTransport is served here");
         }
-        Err(_) => {
-            connection.close(H3_NO_ERROR, b"the CONNECT request took too long");
-            return None;
-        }
+        Err(_) => return connection.close(H3_NO_ERROR, b"the CONNECT request took too long"),
     };
     let client = Arc::new(Client::new(peer, true, None));
     drop(connection);
     let request = request(&asked.request);
-    let mut answered = answer(gate, client, request).await;
-    let Some(admitted) = answered.session.take() else {
-        asked.refuse(answered.status).await;
-        return None;
-    };
-    Some(Arrived { admitted, session: asked.accept().await.ok().map(Box::new) })
+    let mut answered = answer(Arc::clone(&gate), client, request).await;
+    match answered.session.take() {
+        Some(session) => session.run(asked, timeouts).await,
+        None => asked.refuse(answered.status).await,
+    }
 }
 
 /// The CONNECT as an ordinary request.
@@ -95,25 +83,17 @@ struct Admitted {
     entry: Arc<Entry>,
 }
 
-/// A session that both sides have accepted; none where the client has gone meanwhile.
-struct Arrived {
-    admitted: Admitted,
-    session: Option<Box<Session>>,
-}
-
-impl Arrived {
-    async fn run(self, timeouts: &Timeouts) {
-        let Self { admitted: Admitted { opened, entry }, session } = self;
+impl Admitted {
+    async fn run(self, asked: Asked, timeouts: &Timeouts) {
+        let Self { opened, entry } = self;
         let edge = Arc::clone(&opened.edge);
-        // Pinned here, or the join would hold room for each of them twice.
-        let carrying = pin!(async {
-            match session {
-                Some(session) => carry(&edge, *session, timeouts).await,
-                None => edge.client_left(None),
+        let carrying = async {
+            match asked.accept().await {
+                Ok(session) => carry(&edge, session, timeouts).await,
+                Err(_) => edge.client_left(None),
             }
-        });
-        let reading = pin!(opened.read());
-        tokio::join!(reading, carrying);
+        };
+        tokio::join!(opened.read(), carrying);
         entry.set(State::Finished);
     }
 }
