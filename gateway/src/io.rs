@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -23,6 +24,8 @@ use crate::visit::Client;
 
 /// Bytes that [`read_more`] reads at once.
 const READ_BYTES_MAX: usize = 4096;
+/// Bytes that [`poll_read_onto`] reads at once.
+const READ_ONTO_BYTES_MAX: usize = 16 * 1024;
 
 /// One stream of bytes, whatever carries it.
 #[derive(Debug)]
@@ -146,6 +149,19 @@ impl AsyncWrite for Stream {
             Self::Closed => Poll::Ready(Ok(())),
         }
     }
+}
+
+/// Reads once, at most [`READ_ONTO_BYTES_MAX`], and appends it; 0 is the end. Who waits holds no buffer.
+pub(crate) fn poll_read_onto(
+    cx: &mut Context<'_>,
+    stream: &mut (impl AsyncRead + Unpin),
+    onto: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let mut space = [const { MaybeUninit::<u8>::uninit() }; READ_ONTO_BYTES_MAX];
+    let mut read = ReadBuf::uninit(&mut space);
+    ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+    onto.extend_from_slice(read.filled());
+    Poll::Ready(Ok(read.filled().len()))
 }
 
 /// Reads once, at most [`READ_BYTES_MAX`], and appends it; 0 is the end.

@@ -1,5 +1,6 @@
 //! Hub → client: WebSocket messages, cut anew at whole hub messages (rule E1).
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -7,14 +8,12 @@ use bytes::{Bytes, BytesMut};
 use hubgate_protocol::framing::{MessageSplitter, RECORD_SEPARATOR};
 use hubgate_protocol::websocket::{Incoming, MessageDecoder, Sender, Violation};
 use hubgate_protocol::{HubProtocol, peek};
-use tokio::io::{AsyncReadExt, ReadHalf};
+use tokio::io::ReadHalf;
 
 use super::{Edge, End, Kind};
-use crate::io::Stream;
+use crate::io::{Stream, poll_read_onto};
 use crate::relay::Spoken;
 
-/// Bytes asked for in one read.
-const READ_BYTES: usize = 16 * 1024;
 /// Why a message is refused that is longer than `limits.hub_message_bytes_max` (rule E2).
 const TOO_LONG: &str = "message over hub_message_bytes_max";
 
@@ -51,25 +50,25 @@ pub(crate) async fn read_hub(edge: Arc<Edge>, mut hub: ReadHalf<Stream>, ahead: 
             Ok(()) => {}
             Err(stop) => break stop,
         }
+        if input.is_empty() {
+            // An idle connection holds no buffer.
+            input = BytesMut::new();
+        }
         tokio::select! {
             biased;
             () = edge.over.cancelled() => break Stop::Closed,
             () = room(&edge) => {}
         }
-        input.reserve(READ_BYTES);
         let read = tokio::select! {
             biased;
             () = edge.over.cancelled() => break Stop::Closed,
             () = edge.hub_dead.cancelled() => break Stop::Lost,
-            read = hub.read_buf(&mut input) => read,
+            read = poll_fn(|cx| poll_read_onto(cx, &mut hub, &mut input)) => read,
         };
         edge.hub_heard.store(edge.clock.now(), Relaxed);
         match read {
             Ok(1..) => {}
             Ok(0) | Err(_) => break Stop::Lost,
-        }
-        if input.capacity() == 0 {
-            input = BytesMut::new();
         }
     };
     finish(&edge, stop).await;

@@ -1,17 +1,13 @@
 //! One WebSocket whose messages are read: a stream, the frames that came, the bytes that go.
 
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use hubgate_protocol::websocket::{self, Incoming, MessageDecoder, OpCode, Sender, Violation};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
-use crate::io::Stream;
-
-/// Bytes taken in one read.
-const READ_BYTES: usize = 16 * 1024;
+use crate::io::{Stream, poll_read_onto};
 
 /// Why nothing more can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,16 +20,11 @@ pub(super) enum ReadEnd {
 
 /// Reads once and appends what came.
 pub(super) fn read(cx: &mut Context<'_>, stream: &mut Stream, input: &mut BytesMut) -> Poll<Result<(), ReadEnd>> {
-    let mut room = [const { MaybeUninit::<u8>::uninit() }; READ_BYTES];
-    let mut buffer = ReadBuf::uninit(&mut room);
-    match ready!(Pin::new(stream).poll_read(cx, &mut buffer)) {
-        Err(_) => Poll::Ready(Err(ReadEnd::Reset)),
-        Ok(()) if buffer.filled().is_empty() => Poll::Ready(Err(ReadEnd::Closed)),
-        Ok(()) => {
-            input.extend_from_slice(buffer.filled());
-            Poll::Ready(Ok(()))
-        }
-    }
+    Poll::Ready(match ready!(poll_read_onto(cx, stream, input)) {
+        Err(_) => Err(ReadEnd::Reset),
+        Ok(0) => Err(ReadEnd::Closed),
+        Ok(_) => Ok(()),
+    })
 }
 
 /// What came of a look at a socket.

@@ -9,7 +9,7 @@ use hyper::ext::Protocol;
 use quinn::Incoming;
 use web_transport_proto::ConnectRequest;
 
-use super::carry::carry;
+use super::carry::{Waits, carry};
 use super::session::{Asked, H3_NO_ERROR};
 use crate::answer;
 use crate::attach::{self, Opened};
@@ -24,39 +24,54 @@ use crate::query::Query;
 use crate::table::{Entry, Shown, State};
 use crate::visit::{Client, Visit};
 
-/// Serves one newcomer.
+/// Serves one newcomer. Each part is boxed, so that a session does not carry what its beginning needed.
 pub(super) async fn serve(gate: Arc<Gate>, incoming: Incoming, handshake: Handshake, _counted: Counted) {
+    let peer = incoming.remote_address();
     let live = gate.live.load_full();
-    let timeouts = &live.config.timeouts;
+    let Some(asked) = Box::pin(receive(incoming, handshake, &live.config.timeouts)).await else { return };
+    let waits = Waits::of(&live.config.timeouts);
+    drop(live);
+    let client = Arc::new(Client::new(peer, true, None));
+    let request = request(&asked.request);
+    let answered = Box::pin(answer(gate, client, request)).await;
+    match answered.session {
+        Some(session) => Box::pin(session.run(asked, waits)).await,
+        None => Box::pin(asked.refuse(answered.status)).await,
+    }
+}
+
+/// Shakes hands and reads the CONNECT; `None` where there is none.
+async fn receive(incoming: Incoming, handshake: Handshake, timeouts: &Timeouts) -> Option<Asked> {
     let peer = incoming.remote_address();
     let connecting = match incoming.accept() {
         Ok(connecting) => connecting,
-        Err(error) => return tracing::debug!(%peer, %error, "a QUIC handshake failed"),
+        Err(error) => {
+            tracing::debug!(%peer, %error, "a QUIC handshake failed");
+            return None;
+        }
     };
     let connection = match tokio::time::timeout(timeouts.tls_handshake_timeout, connecting).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "a QUIC handshake failed"),
-        Err(_) => return tracing::debug!(%peer, "a QUIC handshake took too long"),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "a QUIC handshake failed");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "a QUIC handshake took too long");
+            return None;
+        }
     };
     drop(handshake);
-    let asked = tokio::time::timeout(timeouts.headers_timeout, Asked::read(connection.clone())).await;
-    let asked = match asked {
-        Ok(Ok(asked)) => asked,
+    match tokio::time::timeout(timeouts.headers_timeout, Asked::read(connection.clone())).await {
+        Ok(Ok(asked)) => return Some(asked),
         Ok(Err(error)) => {
             // Ordinary HTTP/3 ends here too: the port answers none (rule H1).
             tracing::debug!(%peer, %error, "a QUIC connection asked for no WebTransport session");
-            return connection.close(H3_NO_ERROR, b"only WebTransport is served here");
+            connection.close(H3_NO_ERROR, b"only WebTransport is served here");
         }
-        Err(_) => return connection.close(H3_NO_ERROR, b"the CONNECT request took too long"),
-    };
-    let client = Arc::new(Client::new(peer, true, None));
-    drop(connection);
-    let request = request(&asked.request);
-    let mut answered = answer(Arc::clone(&gate), client, request).await;
-    match answered.session.take() {
-        Some(session) => session.run(asked, timeouts).await,
-        None => asked.refuse(answered.status).await,
+        Err(_) => connection.close(H3_NO_ERROR, b"the CONNECT request took too long"),
     }
+    None
 }
 
 /// The CONNECT as an ordinary request.
@@ -84,12 +99,12 @@ struct Admitted {
 }
 
 impl Admitted {
-    async fn run(self, asked: Asked, timeouts: &Timeouts) {
+    async fn run(self, asked: Asked, waits: Waits) {
         let Self { opened, entry } = self;
         let edge = Arc::clone(&opened.edge);
         let carrying = async {
             match asked.accept().await {
-                Ok(session) => carry(&edge, session, timeouts).await,
+                Ok(session) => carry(&edge, session, waits).await,
                 Err(_) => edge.client_left(None),
             }
         };

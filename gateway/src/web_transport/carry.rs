@@ -22,58 +22,82 @@ const SILENT: (u32, &str) = (1008, "The stream's first byte did not come in time
 /// A client that closes its session breaks its stream off, too: so long its word is waited for.
 const LAST_WORD: Duration = Duration::from_millis(250);
 
+/// The waits of one session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waits {
+    first_byte: Duration,
+    send: Duration,
+    close: Duration,
+}
+
+impl Waits {
+    /// Those that are configured now.
+    pub(super) fn of(timeouts: &Timeouts) -> Self {
+        Self { first_byte: timeouts.first_byte_timeout, send: timeouts.send_timeout, close: timeouts.close_timeout }
+    }
+}
+
 /// Carries a session until it has ended on both sides.
-pub(super) async fn carry(edge: &Edge, mut session: Session, timeouts: &Timeouts) {
-    let patience = timeouts.close_timeout;
+pub(super) async fn carry(edge: &Edge, mut session: Session, waits: Waits) {
+    let patience = waits.close;
     let streams = session.streams();
     let end = {
         let mut left = pin!(session.left());
         let first = tokio::select! {
-            first = timeout(timeouts.first_byte_timeout, first_bytes(&streams)) => first,
-            left = &mut left => Ok(Err(left)),
+            first = timeout(waits.first_byte, first_bytes(&streams)) => first,
+            left = &mut left => Ok(Err(Broken::Session(left))),
             // The hub has ended it before the client said a word.
             () = edge.over.cancelled() => Ok(Ok(None)),
         };
-        match first {
+        let written = match first {
             Ok(Ok(Some((sending, receiving, first)))) => {
                 let mut up = pin!(upward(edge, receiving, first));
                 let written = tokio::select! {
-                    ended = &mut up => Written::Not(ended),
-                    left = &mut left => Written::Not(left),
-                    written = downward(edge, sending, timeouts.send_timeout) => written,
+                    ended = &mut up => Err(Broken::Stream(ended)),
+                    left = &mut left => Err(Broken::Session(left)),
+                    written = downward(edge, sending, waits.send) => written,
                 };
-                match written {
-                    Written::Not(Left::Lost) => Ended::ByClient(timeout(LAST_WORD, left).await.unwrap_or(Left::Lost)),
-                    Written::Not(left) => Ended::ByClient(left),
-                    Written::Stuck => Ended::ByClient(Left::Lost),
-                    Written::ToItsEnd => {
-                        // Where the end is ours, the hub is told at once.
-                        edge.over.cancel();
-                        let _took_too_long = timeout(patience, async {
-                            tokio::select! {
-                                _ = up => {}
-                                _ = left => {}
-                            }
-                        })
-                        .await;
-                        Ended::ByHub
-                    }
+                if written.is_ok() {
+                    // Where the end is ours, the hub is told at once.
+                    edge.over.cancel();
+                    let _took_too_long = timeout(patience, async {
+                        tokio::select! {
+                            _ = up => {}
+                            _ = &mut left => {}
+                        }
+                    })
+                    .await;
                 }
+                written
             }
-            Ok(Ok(None)) => Ended::ByHub,
-            Ok(Err(Left::Lost)) => Ended::ByClient(timeout(LAST_WORD, left).await.unwrap_or(Left::Lost)),
-            Ok(Err(left)) => Ended::ByClient(left),
-            Err(_) => Ended::Silent,
+            Ok(Ok(None)) => Ok(()),
+            Ok(Err(broken)) => Err(broken),
+            Err(_) => Err(Broken::Silent),
+        };
+        match written {
+            Ok(()) => Ended::ByHub,
+            Err(Broken::Stream(Left::Lost)) => Ended::ByClient(timeout(LAST_WORD, left).await.unwrap_or(Left::Lost)),
+            Err(Broken::Stream(left) | Broken::Session(left)) => Ended::ByClient(left),
+            Err(Broken::Silent) => Ended::Silent,
         }
     };
-    finish(edge, session, end, patience).await;
+    Box::pin(finish(edge, session, end, patience)).await;
+}
+
+/// Why a session does not go on to its hub's end.
+enum Broken {
+    /// The stream has ended or broken; what became of the session may tell more.
+    Stream(Left),
+    /// The session has ended.
+    Session(Left),
+    /// The client opened no stream or said nothing.
+    Silent,
 }
 
 /// Who ended a session.
 enum Ended {
     ByClient(Left),
     ByHub,
-    /// The client opened no stream or said nothing.
     Silent,
 }
 
@@ -105,11 +129,12 @@ async fn finish(edge: &Edge, session: Session, end: Ended, patience: Duration) {
 }
 
 /// Waits for the stream and its first bytes; others than the first stream are never looked at.
-async fn first_bytes(streams: &Streams) -> Result<Option<(SendStream, RecvStream, Bytes)>, Left> {
-    let (sending, mut receiving) = streams.next().await?;
-    match receiving.read_chunk(READ_BYTES, true).await? {
-        Some(chunk) => Ok(Some((sending, receiving, chunk.bytes))),
-        None => Err(Left::Finished),
+async fn first_bytes(streams: &Streams) -> Result<Option<(SendStream, RecvStream, Bytes)>, Broken> {
+    let (sending, mut receiving) = streams.next().await.map_err(Broken::Stream)?;
+    match receiving.read_chunk(READ_BYTES, true).await {
+        Ok(Some(chunk)) => Ok(Some((sending, receiving, chunk.bytes))),
+        Ok(None) => Err(Broken::Stream(Left::Finished)),
+        Err(error) => Err(Broken::Stream(error.into())),
     }
 }
 
@@ -132,25 +157,15 @@ async fn upward(edge: &Edge, mut receiving: RecvStream, first: Bytes) -> Left {
     }
 }
 
-/// What became of the hub's words.
-enum Written {
-    /// All of them are on the stream, and its end.
-    ToItsEnd,
-    /// The client takes nothing any more, or was given up.
-    Stuck,
-    /// The client left meanwhile.
-    Not(Left),
-}
-
 /// Writes what the hub says, to its end.
-async fn downward(edge: &Edge, mut sending: SendStream, send_timeout: Duration) -> Written {
+async fn downward(edge: &Edge, mut sending: SendStream, send_timeout: Duration) -> Result<(), Broken> {
     loop {
         let messages = match edge.next().await {
             Taken::Messages(messages) => messages,
-            Taken::Ended(End::ClientGone | End::ClientClosed) => return Written::Stuck,
+            Taken::Ended(End::ClientGone | End::ClientClosed) => return Err(Broken::Session(Left::Lost)),
             Taken::Ended(_) | Taken::Nothing => {
                 let _stopped_already = sending.finish();
-                return Written::ToItsEnd;
+                return Ok(());
             }
         };
         let holding = edge.holding(messages.len());
@@ -158,14 +173,15 @@ async fn downward(edge: &Edge, mut sending: SendStream, send_timeout: Duration) 
         while rest.iter().any(|rest| !rest.is_empty()) {
             let written = tokio::select! {
                 written = timeout(send_timeout, sending.write_chunks(&mut rest)) => written,
-                () = edge.given_up() => return Written::Stuck,
+                () = edge.given_up() => return Err(Broken::Session(Left::Lost)),
             };
             match written {
                 Ok(Ok(_)) => {}
-                Ok(Err(quinn::WriteError::ConnectionLost(error))) => return Written::Not(error.into()),
+                Ok(Err(quinn::WriteError::ConnectionLost(error))) => return Err(Broken::Session(error.into())),
                 // It reads no more: the close of the session tells why, if there is one.
-                Ok(Err(_)) => return Written::Not(Left::Lost),
-                Err(_) => return Written::Stuck,
+                Ok(Err(_)) => return Err(Broken::Stream(Left::Lost)),
+                // It has taken nothing for too long.
+                Err(_) => return Err(Broken::Session(Left::Lost)),
             }
         }
         drop(holding);
