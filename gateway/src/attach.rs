@@ -355,6 +355,7 @@ pub(crate) async fn open_edge(
         hub_message_bytes_max: config.limits.hub_message_bytes_max,
         send_timeout: config.timeouts.send_timeout,
         poll_timeout: config.timeouts.poll_timeout,
+        close_timeout: config.timeouts.close_timeout,
     };
     let (hub, ahead) = agreed.hub;
     let (reading, writing) = split(hub);

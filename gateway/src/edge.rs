@@ -71,6 +71,8 @@ pub(crate) struct Bounds {
     pub(crate) send_timeout: std::time::Duration,
     /// How long a poll waits.
     pub(crate) poll_timeout: std::time::Duration,
+    /// How long a hub's close frame is waited for.
+    pub(crate) close_timeout: std::time::Duration,
 }
 
 /// One connection.

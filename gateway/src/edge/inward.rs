@@ -9,6 +9,7 @@ use hubgate_protocol::framing::{MessageSplitter, RECORD_SEPARATOR};
 use hubgate_protocol::websocket::{Incoming, MessageDecoder, Sender, Violation};
 use hubgate_protocol::{HubProtocol, peek};
 use tokio::io::ReadHalf;
+use tokio::time::timeout;
 
 use super::{Edge, End, Kind};
 use crate::io::{Stream, poll_read_onto};
@@ -71,34 +72,62 @@ pub(crate) async fn read_hub(edge: Arc<Edge>, mut hub: ReadHalf<Stream>, ahead: 
             Ok(0) | Err(_) => break Stop::Lost,
         }
     };
-    finish(&edge, stop).await;
+    if finish(&edge, stop).await {
+        // By itself: for the client and its token the connection is over.
+        tokio::spawn(async move {
+            let _took_too_long = timeout(edge.bounds.close_timeout, hear_out(hub, decoder, input)).await;
+            edge.shut_hub().await;
+        });
+    }
 }
 
-async fn finish(edge: &Edge, stop: Stop) {
+/// Reads and forgets what a hub says until its close frame answers ours. Were its connection ended before, even our half of it, a hub that
+/// is still busy would count the client as gone, and lose what it has not read yet: the client's last messages.
+async fn hear_out(mut hub: ReadHalf<Stream>, mut decoder: MessageDecoder, mut input: BytesMut) {
+    loop {
+        match decoder.decode(&mut input) {
+            Ok(Some(Incoming::Close(_))) | Err(_) => return,
+            Ok(Some(_)) => continue,
+            Ok(None) => {}
+        }
+        if !matches!(poll_fn(|cx| poll_read_onto(cx, &mut hub, &mut input)).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+/// Ends both sides; tells whether the hub has yet to answer our close frame.
+async fn finish(edge: &Edge, stop: Stop) -> bool {
+    let mut is_asked = false;
     match stop {
         Stop::Closed if edge.over.is_cancelled() => match edge.client_left.get() {
-            Some(Some((code, reason))) => edge.close_hub(Some((*code, reason))).await,
             // A loss: without a close frame.
             Some(None) => {}
-            // The client has left, which is an orderly end to the reference's hubs (signalr-wire §5.2, §5.4).
-            None => edge.close_hub(Some((1000, ""))).await,
+            left => {
+                // The client has left, which is an orderly end to the reference's hubs (signalr-wire §5.2, §5.4).
+                let close = left.and_then(|close| close.as_ref()).map_or((1000, ""), |(code, reason)| (*code, reason));
+                edge.close_hub(Some(close)).await;
+                is_asked = true;
+            }
         },
         Stop::Closed => {
             edge.end(End::HubClosed, false);
             edge.close_hub(None).await;
+            edge.shut_hub().await;
         }
         Stop::Lost => edge.part(End::HubLost, false),
         Stop::Refused(why) => {
             tracing::warn!(transport = edge.kind.name(), why, "a hub's message cannot go on to its client");
             edge.part(End::Refused, false);
             edge.close_hub(Some((1003, why))).await;
+            edge.shut_hub().await;
         }
     }
-    if edge.kind == Kind::LongPolling {
-        // Polls fetch what is left; the sweep removes the connection when nobody does.
-        return;
+    // Polls fetch what is left; the sweep removes the connection when nobody does.
+    if edge.kind != Kind::LongPolling {
+        edge.over.cancel();
     }
-    edge.over.cancel();
+    is_asked
 }
 
 /// Waits until the client has taken enough of what waits for it (rule E2).

@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hubgate_protocol::handshake;
@@ -15,6 +16,8 @@ use crate::relay::{Spoken, judge};
 
 /// Bytes of a client's first message that are looked at.
 const FIRST_BYTES_MAX: usize = 4096;
+/// How long the end of the hub's connection waits for a write that is stuck there.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// Why bytes did not reach the hub.
 #[derive(Debug, thiserror::Error)]
@@ -61,9 +64,7 @@ impl Upward {
         let mut frame = BytesMut::new();
         let key = self.key();
         websocket::write_close(&mut frame, Some(key), close);
-        if self.write(&frame).await.is_ok() {
-            let _gone_already = self.hub.shutdown().await;
-        }
+        let _gone_already = self.write(&frame).await;
     }
 }
 
@@ -118,7 +119,13 @@ impl Edge {
     /// Says goodbye to the hub with a close frame, unless a write is stuck there.
     pub(crate) async fn close_hub(&self, close: Option<(u16, &str)>) {
         let closing = async { self.upward.lock().await.close(close).await };
-        let _stuck = tokio::time::timeout(std::time::Duration::from_secs(1), closing).await;
+        let _stuck = tokio::time::timeout(STUCK, closing).await;
+    }
+
+    /// Ends our half of the hub's connection.
+    pub(super) async fn shut_hub(&self) {
+        let shutting = async { self.upward.lock().await.hub.shutdown().await };
+        let _stuck = tokio::time::timeout(STUCK, shutting).await;
     }
 }
 

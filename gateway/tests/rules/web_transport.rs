@@ -247,6 +247,30 @@ async fn er_e4_a_clients_close_is_a_close_frame_and_its_loss_a_loss() {
 }
 
 #[tokio::test]
+async fn er_e4_a_busy_hub_gets_the_last_words_of_a_client_that_has_left() {
+    let rig = Rig::start().await;
+    let (mut client, mut hub, target) = rig.connect().await;
+    let words = "{\"type\":6}\u{1e}".repeat(1_000);
+    client.say(&words).await;
+    client.sending.finish().unwrap();
+    assert_eq!(client.closed().await, Some((1000, String::new())));
+    // The hub has not read a byte yet, and writes meanwhile, which a closed connection would answer by a reset.
+    is_over(&rig, &target).await;
+    for _ in 0..3 {
+        hub.send_text("{\"type\":6}\u{1e}").await;
+    }
+    let mut heard = Vec::new();
+    let close = loop {
+        let frame = hub.frame().await;
+        if let Some(code) = frame.close_code() {
+            break code;
+        }
+        heard.extend(frame.payload);
+    };
+    assert_eq!((heard.len(), close), (words.len(), 1000));
+}
+
+#[tokio::test]
 async fn er_h5_a_client_that_falls_silent_is_lost_within_the_idle_time_out() {
     let rig = Rig::new(Backend::hub().await, "[timeouts]\nquic_idle_timeout = \"1 s\"").await;
     let carrier = Carrier::to(rig.port).await;
