@@ -1,8 +1,21 @@
 // The page of another origin: runs its cells one after another and reports every step by POST.
 /* global signalR */
 import { runCell } from './scenario.mjs';
+import { webTransport } from './webtransport.js';
 
 const post = (cell, report) => fetch('report', { method: 'POST', body: JSON.stringify({ cell, report }) });
+
+/** WebTransport by way of the proxy on that UDP port. */
+function through(port) {
+  return class extends WebTransport {
+    constructor(url, options) {
+      const by = new URL(url);
+      by.port = port;
+      super(by, options);
+    }
+  };
+}
+
 let current = 0;
 addEventListener('error', (event) => post(current, { uncaught: String(event.message) }));
 addEventListener('unhandledrejection', (event) => post(current, { uncaught: String(event.reason?.stack ?? event.reason) }));
@@ -15,6 +28,7 @@ for (const [index, cell] of cells.entries()) {
     signalR,
     msgpack: signalR.protocols?.msgpack,
     cell,
+    webTransport: (options, isCut) => webTransport({ ...options, WebTransport: isCut ? through(cell.cutPort) : WebTransport }),
     report: (report) => { sent = sent.then(() => post(index, report)); },
     cut: () => fetch(`cut?cell=${index}`, { method: 'POST' }),
     restore: () => fetch(`restore?cell=${index}`, { method: 'POST' }),

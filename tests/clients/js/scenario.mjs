@@ -62,8 +62,8 @@ async function failureOf(promise) {
 /**
  * Runs the cell.
  *
- * `env.signalR` and `env.msgpack` are the client's modules, `env.cell` what the runner told (see README.md), `env.report` takes
- * one report, `env.cut` resets all connections that go by `cell.cutBase` (and keeps that way down until `env.restore`, where there
+ * `env.signalR` and `env.msgpack` are the client's modules, `env.webTransport` makes our transport's options (its second argument says
+ * whether the connection will be cut), `env.cell` what the runner told (see README.md), `env.report` takes one report, `env.cut` resets all connections that go by `cell.cutBase` (and keeps that way down until `env.restore`, where there
  * is one), `env.lacks` maps steps to reasons.
  */
 export async function runCell(env) {
@@ -112,12 +112,14 @@ class Cell {
     const { signalR, msgpack, cell } = this.env;
     const base = how.base ?? cell.base;
     const query = how.token ? '' : `?user=${encodeURIComponent(this.userId)}`;
-    const options = {
-      transport: signalR.HttpTransportType[cell.transport],
-      logger: this.env.logger ?? signalR.NullLogger?.instance ?? signalR.LogLevel.None,
-    };
+    let options = { logger: this.env.logger ?? signalR.NullLogger?.instance ?? signalR.LogLevel.None };
     if (how.token) {
       options.accessTokenFactory = () => cell.token;
+    }
+    if (cell.transport === 'WebTransport') {
+      options = this.env.webTransport(options, Boolean(how.base));
+    } else {
+      options.transport = signalR.HttpTransportType[cell.transport];
     }
     const builder = new signalR.HubConnectionBuilder()
       .configureLogging(options.logger)
@@ -133,7 +135,13 @@ class Cell {
       connection.on(unused, () => {});
     }
     this.opened.push(connection);
+    connection.carriedBy = () => options.transport.name ?? cell.transport;
     return connection;
+  }
+
+  /** Fails unless that transport carries the connections, and not its fallback. */
+  carried(...connections) {
+    connections.forEach((connection) => same(connection.carriedBy(), this.env.cell.transport, 'what carries the connection'));
   }
 
   async close() {
@@ -146,6 +154,7 @@ class Cell {
     this.main = this.build('/contract', { token: true });
     this.observer = this.build('/contract');
     await Promise.all([this.main.start(), this.observer.start()]);
+    this.carried(this.main, this.observer);
     this.mainId = await this.main.invoke('ConnectionId');
     if (!this.env.hidesConnectionId) {
       same(this.main.connectionId, this.mainId, 'connectionId');
@@ -268,6 +277,7 @@ class Cell {
   async oneMib() {
     const large = this.build('/contract-large', { token: true });
     await large.start();
+    this.carried(large);
     same(await large.invoke('Length', 'y'.repeat(MIB)), MIB, 'Length');
     const back = await large.invoke('Big', MIB);
     same([back.length, /^x*$/.test(back)], [MIB, true], 'Big');
@@ -304,11 +314,13 @@ class Cell {
     lost.onreconnected((id) => reconnected.resolve(id));
     lost.onclose((error) => reconnected.reject(new Error(`closed instead: ${error}`)));
     await lost.start();
+    this.carried(lost);
     const before = await lost.invoke('ConnectionId');
     await this.env.cut();
     await reconnecting.promise;
     await this.env.restore?.();
     const id = await reconnected.promise;
+    this.carried(lost);
     const after = await lost.invoke('ConnectionId');
     if (after === before) {
       throw new Error('the same connection after the reset');

@@ -5,36 +5,40 @@
 import { createServer } from 'node:http';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { here, prepared } from './places.mjs';
+import { here, prepared, repository } from './places.mjs';
 import { start, stop, patience, temporaryDirectory } from './process.mjs';
 import { startResetProxy } from './reset-proxy.mjs';
+import { startUdpProxy } from './udp-proxy.mjs';
 import { told } from './program.mjs';
 
 const BROWSER_MS = 240_000;
 const modules = join(prepared, 'js/node_modules/@microsoft');
-const FILES = {
+export const FILES = {
   '/': [join(here, 'browser/page.html'), 'text/html'],
   '/page.mjs': [join(here, 'browser/page.mjs'), 'text/javascript'],
+  '/webtransport.js': [join(repository, 'web/demo/webtransport.js'), 'text/javascript'],
   '/scenario.mjs': [join(here, 'js/scenario.mjs'), 'text/javascript'],
   '/signalr.js': [join(modules, 'signalr/dist/browser/signalr.js'), 'text/javascript'],
   '/msgpack.js': [join(modules, 'signalr-protocol-msgpack/dist/browser/signalr-protocol-msgpack.js'), 'text/javascript'],
 };
 
-/** Command line of that browser for a page and an empty profile. */
-export function browserCommand(browser, page, profile, { netLog } = {}) {
+/** Command line of that browser for a page and an empty profile; `webTransport` keeps QUIC, and its demands on certificates. */
+export function browserCommand(browser, page, profile, { netLog, webTransport } = {}) {
   if (browser === 'firefox') {
     writeFileSync(join(profile, 'user.js'), [
       'user_pref("browser.shell.checkDefaultBrowser", false);', 'user_pref("datareporting.policy.dataSubmissionEnabled", false);',
       'user_pref("app.update.enabled", false);', 'user_pref("network.captive-portal-service.enabled", false);',
       'user_pref("network.connectivity-service.enabled", false);', 'user_pref("browser.safebrowsing.update.enabled", false);',
       'user_pref("toolkit.telemetry.enabled", false);', 'user_pref("services.settings.server", "data:,#remote-settings-dummy/v1");',
-      'user_pref("browser.aboutwelcome.enabled", false);', 'user_pref("extensions.getAddons.cache.enabled", false);', '',
+      'user_pref("browser.aboutwelcome.enabled", false);', 'user_pref("extensions.getAddons.cache.enabled", false);',
+      ...(webTransport ? ['user_pref("dom.disable_open_during_load", false);'] : []), '',
     ].join('\n'));
     return ['firefox-esr', ['--headless', '--no-remote', '--profile', profile, page]];
   }
   return ['chromium', [
-    '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage', '--ignore-certificate-errors',
+    '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
+    ...(webTransport ? ['--disable-popup-blocking'] : ['--disable-quic', '--ignore-certificate-errors']),
     `--user-data-dir=${profile}`, ...(netLog ? [`--log-net-log=${netLog}`, '--net-log-capture-mode=Default'] : []), page,
   ]];
 }
@@ -87,6 +91,24 @@ export async function startPages() {
   };
 }
 
+/** The UDP port that the gateway offers WebTransport at. */
+export async function offeredPort(url) {
+  const answer = await fetch(`${url}/contract/negotiate?negotiateVersion=1&webTransport=1`, { method: 'POST' });
+  const offer = (await answer.json()).availableTransports.find(({ transport }) => transport === 'WebTransport');
+  if (!offer) {
+    throw new Error(`${url} offers no WebTransport`);
+  }
+  return offer.port;
+}
+
+/** What a cell's connections to `cutBase` go through: TCP, and UDP where WebTransport is to be cut. */
+async function startCut(url, udpPort) {
+  const tcp = await startResetProxy(url);
+  const udp = udpPort && await startUdpProxy(udpPort);
+  const both = (method) => () => [tcp, udp].forEach((proxy) => proxy?.[method]());
+  return { url: tcp.url, port: udp?.port, down: both('down'), up: both('up'), close: both('close') };
+}
+
 /** Whether the net log shows a WebSocket opened by CONNECT with `:protocol`. */
 function usedExtendedConnect(netLog) {
   return /":protocol: websocket"/.test(readFileSync(netLog, 'utf8'));
@@ -94,12 +116,13 @@ function usedExtendedConnect(netLog) {
 
 /** Runs the cells one after another in one page; resolves like `runProgram`. */
 export async function runBrowser(client, cells, run) {
-  const over = client.tls ? { ...run, url: run.tlsUrl } : run;
-  const proxies = await Promise.all(cells.map(() => startResetProxy(over.url)));
+  const over = { ...run, url: client.tls ? run.tlsUrl : client.webTransport ? run.webTransportUrl : run.url };
+  const udpPort = client.webTransport && await offeredPort(over.url);
+  const proxies = await Promise.all(cells.map(() => startCut(over.url, udpPort)));
   const results = cells.map((cell) => ({ cell, reports: {}, notes: [], failed: false, began: 0, seconds: 0 }));
   let finish;
   const finished = new Promise((resolve) => { finish = resolve; });
-  const page = run.pages.mount(client.id, cells.map((cell, i) => told(cell, over, proxies[i])), proxies, ({ cell, report }) => {
+  const page = run.pages.mount(client.id, cells.map((cell, i) => ({ ...told(cell, over, proxies[i]), cutPort: proxies[i].port })), proxies, ({ cell, report }) => {
     const result = results[cell];
     if (report.done) {
       finish();
@@ -114,7 +137,7 @@ export async function runBrowser(client, cells, run) {
   });
   const profile = temporaryDirectory();
   const netLog = client.tls ? join(profile, 'net-log.json') : undefined;
-  const child = start(...browserCommand(client.browser, page, profile, { netLog }), { env: { HOME: profile, MOZ_HEADLESS: '1' } });
+  const child = start(...browserCommand(client.browser, page, profile, { netLog, webTransport: client.webTransport }), { env: { HOME: profile, MOZ_HEADLESS: '1' } });
   const deadline = setTimeout(() => finish(`no end within ${BROWSER_MS * patience} ms`), BROWSER_MS * patience);
   const trouble = await Promise.race([finished, child.ended.then(({ code, signal, error }) => `browser ended: ${error?.message ?? signal ?? code}`)]);
   clearTimeout(deadline);

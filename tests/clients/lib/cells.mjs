@@ -52,7 +52,9 @@ const CLIENTS = [
   },
   { id: 'chromium', needs: 'chromium', browser: 'chromium', cells: pairs(ALL, BOTH) },
   { id: 'firefox', needs: 'firefox', browser: 'firefox', cells: pairs(ALL, BOTH) },
-  { id: 'chromium-tls', needs: 'chromium', browser: 'chromium', tls: true, only: 'gateway', cells: pairs(ALL, ['json']) },
+  { id: 'chromium-wt', needs: 'chromium', browser: 'chromium', webTransport: true, only: ['gateway', 'transcoding'], cells: pairs(['WebTransport'], BOTH) },
+  { id: 'firefox-wt', needs: 'firefox', browser: 'firefox', webTransport: true, only: ['gateway', 'transcoding'], cells: pairs(['WebTransport'], BOTH) },
+  { id: 'chromium-tls', needs: 'chromium', browser: 'chromium', tls: true, only: ['gateway'], cells: pairs(ALL, ['json']) },
 ];
 
 /** Steps that a cell lacks, by reason; the list names clients or single cells. */
@@ -74,7 +76,7 @@ export function jobs(pattern, { via, hub, hubProtocol }) {
   const wanted = new RegExp(pattern ?? '.', 'i');
   const list = [];
   for (const client of CLIENTS) {
-    const cannot = (client.only && client.only !== via)
+    const cannot = (client.only && !client.only.includes(via))
       || (hub === 'go' && !BEFORE_GO.includes(client.id))
       // Without the gateway nobody answers the embedded hub's pre-flights.
       || (hub === 'embedded' && via === 'straight' && client.browser);

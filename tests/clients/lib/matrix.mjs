@@ -15,6 +15,9 @@ Runs every cell of the client matrix and prints it as a table; exit code 1 when 
 --via transcoding puts the gateway between clients of one hub protocol and ASP.NET Core hubs that speak the other one alone.
 --client takes a regular expression for client/transport/protocol, for example '^js10/LongPolling'.`;
 
+/** Both sides of a WebTransport session learn of a loss by its silence. */
+const QUICKLY_LOST = 'quic_idle_timeout = "3s"';
+
 /** Runs the jobs, `parallel` at a time, in order of the list. */
 async function runJobs(list, run, parallel) {
   const results = new Array(list.length);
@@ -55,7 +58,7 @@ async function runHub(hub, options, hubProtocol) {
   const args = hubProtocol ? ['--protocols', hubProtocol] : [];
   const backend = await startHub(hub, { cors: hub.startsWith('aspnet') ? pages.origin : undefined, args });
   // The embedded hub speaks WebSockets alone and answers no pages of another origin: before it the gateway's route does both.
-  const route = hub === 'embedded' ? { cors: pages.origin, transports: ['WebSockets', 'ServerSentEvents', 'LongPolling'] } : {};
+  const route = hub === 'embedded' ? { cors: pages.origin, transports: ['WebTransport', 'WebSockets', 'ServerSentEvents', 'LongPolling'] } : {};
   if (hubProtocol) {
     route.protocol = hubProtocol;
   }
@@ -63,14 +66,16 @@ async function runHub(hub, options, hubProtocol) {
   const gateway = options.via === 'straight' ? null : await startGateway([backend.url], configuration);
   const overTls = gateway && list.some((job) => job.client.tls)
     ? await startGateway([], { config: writeConfiguration([backend.url], { tls: true, ...route }) }) : null;
-  const run = { hub, pages, tlsUrl: overTls?.url, via: options.via, backend: backend.url, url: (gateway ?? backend).url };
+  const overQuic = gateway && list.some((job) => job.client.webTransport)
+    ? await startGateway([], { config: writeConfiguration([backend.url], { webTransport: true, timeouts: QUICKLY_LOST, ...route }) }) : null;
+  const run = { hub, pages, tlsUrl: overTls?.url, webTransportUrl: overQuic?.url, via: options.via, backend: backend.url, url: (gateway ?? backend).url };
   const results = await runJobs(list, run, Number(options.parallel));
   pages.close();
   const seconds = Math.round((Date.now() - started) / 1000);
   const how = hubProtocol ? `of ${hubProtocol} alone, transcoded` : { gateway: 'through the gateway', straight: 'straight' }[options.via];
   const title = `${hub}, ${how}: ${results.length} cells in ${seconds} s`;
   let failures = printTable(title, results, skipped) + skipped.filter(({ fails }) => fails).length;
-  for (const server of [overTls, gateway, backend].filter(Boolean)) {
+  for (const server of [overQuic, overTls, gateway, backend].filter(Boolean)) {
     if (server.exitCode !== null || server.signalCode !== null) {
       console.log(`FAIL a server ended during the run:\n${server.tail.join('\n')}`);
       failures += 1;

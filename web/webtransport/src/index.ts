@@ -4,6 +4,7 @@
  * One call makes the options of one connection: `new HubConnectionBuilder().withUrl("/chat", webTransport())`.
  */
 import type { HttpClient, IHttpConnectionOptions, ITransport } from "@microsoft/signalr";
+import { here } from "./link.js";
 import { type Negotiated, negotiator } from "./negotiate.js";
 import { racingTransport } from "./transport.js";
 import { webSocketWith } from "./web_socket.js";
@@ -35,7 +36,7 @@ export interface WebTransportConnectionOptions extends IHttpConnectionOptions {
  * `options` are those of `withUrl`; `httpClient`, if given, makes the negotiate request. Each connection needs a call of its own.
  */
 export function webTransport(options: WebTransportOptions = {}): WebTransportConnectionOptions {
-  const { WebTransport: Session = globalThis.WebTransport, WebSocket: Socket = globalThis.WebSocket } = options;
+  const { WebTransport: Session = here.WebTransport, WebSocket: Socket = here.WebSocket } = options;
   const told: Negotiated = {};
   return {
     ...options,

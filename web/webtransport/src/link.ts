@@ -15,6 +15,9 @@ export type Open = (
   url: string, isBinary: boolean, link: Link, opened: () => void, received: (data: string | ArrayBuffer) => void,
 ) => Promise<void>;
 
+/** Names the global object in few bytes. */
+export const here = globalThis;
+
 /** For promises whose outcome another one tells. */
 export const ignore = (): void => {};
 

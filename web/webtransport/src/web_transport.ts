@@ -2,7 +2,7 @@
 //
 // Invariant: every promise of the session has a handler, so that an abandoned one never becomes an unhandled rejection.
 import { cutter } from "./cut.js";
-import { checkClose, ignore, type Open } from "./link.js";
+import { checkClose, here, ignore, type Open } from "./link.js";
 
 /** What negotiate says of WebTransport. */
 export interface Offer {
@@ -25,7 +25,10 @@ export const webTransportTo = (Session: typeof WebTransport, offer: Offer): Open
   const closed = session.closed
     .catch((lost) => ({ closeCode: 1006, reason: lost?.message }))
     .then(({ closeCode, reason }) => checkClose("WebTransport", closeCode || 1000, reason));
-  closed.catch(ignore);
+  // Firefox keeps the session of a page that is gone, until it collects its garbage.
+  const leave = () => session.close({ closeCode: 1001 });
+  here.addEventListener?.("pagehide", leave);
+  const over = closed.catch(ignore).then(() => here.removeEventListener?.("pagehide", leave));
   link.stop = () => session.close();
   try {
     await session.ready;
@@ -38,7 +41,7 @@ export const webTransportTo = (Session: typeof WebTransport, offer: Offer): Open
       // Ending the stream lets everything sent arrive, which closing the session at once would not.
       finish();
       const late = setTimeout(() => session.close({ closeCode: 1000 }), CLOSE_MS);
-      closed.catch(ignore).then(() => clearTimeout(late));
+      over.then(() => clearTimeout(late));
     };
     opened();
     const cut = cutter(isBinary);
