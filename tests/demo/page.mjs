@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { openBrowser } from './chromium.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const TRANSPORTS = ['WebSockets', 'ServerSentEvents', 'LongPolling'];
+const TRANSPORTS = ['WebTransport', 'WebSockets', 'ServerSentEvents', 'LongPolling'];
 const NO_BROWSER = 3;
 
 export async function main(args) {
@@ -82,6 +82,7 @@ async function talk(browser, url, { transport, protocol, other, shots }) {
   await ann.until(stateIs('disconnected'));
   await bob.until(`!${here('["Ann"]')}`);
   for (const tab of [ann, bob]) {
+    assert.ok(!(await tab.evaluate(shows('does not get through'))), 'what was chosen carries the connection');
     assert.deepEqual(tab.complaints, [], 'the browser complains of nothing');
     await tab.evaluate("document.getElementById('go').textContent === 'Disconnect' && document.getElementById('go').click()");
     await tab.until(stateIs('disconnected'));

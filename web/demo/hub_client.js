@@ -1,14 +1,15 @@
-// A small SignalR client: three transports, JSON and MessagePack, invocations and calls from the hub.
+// A small SignalR client: four transports, JSON and MessagePack, invocations and calls from the hub.
 // It shows the protocol more than it hides it: `onWire` sees every hub message in either direction.
 
 import { decode, encode } from './message_pack.js';
+import { webTransport } from './webtransport.js';
 
 const SEPARATOR = '\u001e';
 const RETRY_DELAYS_MS = [0, 2000, 10000, 30000];
 const PING_INTERVAL_MS = 15000;
 const SERVER_TIMEOUT_MS = 30000;
 
-export const TRANSPORTS = ['WebSockets', 'ServerSentEvents', 'LongPolling'];
+export const TRANSPORTS = ['WebTransport', 'WebSockets', 'ServerSentEvents', 'LongPolling'];
 
 /** JSON: objects ended by 0x1E. */
 const json = {
@@ -114,7 +115,7 @@ export class HubClient {
       this.onState('disconnected', error.message);
       throw error;
     }
-    this.onState('connected');
+    this.onState('connected', this.#fallback());
   }
 
   /** Calls a method and resolves with its result and the time it took in milliseconds. */
@@ -149,12 +150,21 @@ export class HubClient {
 
   /** Drops the connection without a word, as a dead network would. */
   cut() {
-    this.#transport?.stop();
+    const transport = this.#transport;
     this.#lost('cut by hand');
+    transport?.stop();
+  }
+
+  /** What to tell of a connection that is not carried by what was chosen. */
+  #fallback() {
+    const name = this.#transport?.name ?? this.#transportName;
+    return name === this.#transportName ? undefined : `${this.#transportName} does not get through, ${name} carry the connection`;
   }
 
   async #connect() {
-    const negotiated = await negotiate(this.#url);
+    // The package's HTTP client asks for WebTransport, and its transport knows what was answered.
+    const options = this.#transportName === 'WebTransport' ? webTransport() : undefined;
+    const negotiated = await negotiate(this.#url, options?.httpClient);
     const offered = negotiated.availableTransports.find((entry) => entry.transport === this.#transportName);
     if (!offered) throw new Error(`the server does not offer ${this.#transportName}`);
     const url = new URL(this.#url);
@@ -173,7 +183,9 @@ export class HubClient {
       shaken?.reject(new Error(reason ?? 'the connection ended before the handshake'));
       if (transport && transport === this.#transport) this.#lost(reason);
     };
-    transport = await openTransport(this.#transportName, url, this.#protocol.binary, onData, onEnd);
+    transport = options
+      ? await openWebTransport(options.transport, url, this.#protocol.binary, onData, onEnd)
+      : await openTransport(this.#transportName, url, this.#protocol.binary, onData, onEnd);
     const request = JSON.stringify({ protocol: this.#protocol.name, version: 1 });
     this.#wire('out', 'Handshake', request.length + 1, request);
     await transport.send(request + SEPARATOR);
@@ -263,7 +275,7 @@ export class HubClient {
       if (this.#stopped) break;
       try {
         await this.#connect();
-        return this.onState('connected');
+        return this.onState('connected', this.#fallback());
       } catch (error) {
         reason = error.message;
       }
@@ -273,15 +285,29 @@ export class HubClient {
   }
 }
 
-async function negotiate(url) {
+async function negotiate(url, httpClient) {
   const target = new URL(url);
   target.pathname += '/negotiate';
   target.searchParams.set('negotiateVersion', '1');
-  const answer = await fetch(target, { method: 'POST', headers: { 'X-Requested-With': 'XMLHttpRequest' } });
-  if (!answer.ok) throw new Error(`negotiate was answered with ${answer.status}`);
-  const negotiated = await answer.json();
+  const negotiated = httpClient
+    ? JSON.parse((await httpClient.send({ method: 'POST', url: target.href })).content)
+    : await post(target);
   if (negotiated.error) throw new Error(negotiated.error);
   return negotiated;
+}
+
+async function post(target) {
+  const answer = await fetch(target, { method: 'POST', headers: { 'X-Requested-With': 'XMLHttpRequest' } });
+  if (!answer.ok) throw new Error(`negotiate was answered with ${answer.status}`);
+  return answer.json();
+}
+
+/** The package's transport, driven as the official client drives it. */
+async function openWebTransport(transport, url, binary, onData, onEnd) {
+  transport.onreceive = (data) => onData(typeof data === 'string' ? data : new Uint8Array(data));
+  transport.onclose = (error) => onEnd(error?.message);
+  await transport.connect(url.href, binary ? 2 : 1);
+  return transport;
 }
 
 function openTransport(name, url, binary, onData, onEnd) {

@@ -137,6 +137,7 @@ function showFigures() {
 /** MessagePack needs a transport that carries bytes. */
 function matchChoices() {
   const textOnly = choice('transport').value === 'ServerSentEvents';
+  document.querySelector('input[value="WebTransport"]').disabled = Boolean(client) || !('WebTransport' in window);
   const binary = document.querySelector('input[value="messagepack"]');
   binary.disabled = textOnly || Boolean(client);
   if (textOnly && binary.checked) document.querySelector('input[value="json"]').checked = true;
