@@ -1,20 +1,9 @@
 // The page of another origin: runs its cells one after another and reports every step by POST.
 /* global signalR */
-import { runCell } from './scenario.mjs';
+import { runCell, through } from './scenario.mjs';
 import { webTransport } from './webtransport.js';
 
 const post = (cell, report) => fetch('report', { method: 'POST', body: JSON.stringify({ cell, report }) });
-
-/** WebTransport by way of the proxy on that UDP port. */
-function through(port) {
-  return class extends WebTransport {
-    constructor(url, options) {
-      const by = new URL(url);
-      by.port = port;
-      super(by, options);
-    }
-  };
-}
 
 let current = 0;
 addEventListener('error', (event) => post(current, { uncaught: String(event.message) }));

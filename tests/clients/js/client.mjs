@@ -1,9 +1,10 @@
-// One matrix cell of the official JavaScript client in Node: `node client.mjs CELL-JSON`, reports as JSON lines on stdout.
+// One matrix cell of the official JavaScript client in Node or Deno: `node client.mjs CELL-JSON`, reports as JSON lines on stdout.
 //
-// The cell names the workspace of the client's version (`module`), from which the client and its MessagePack protocol are loaded.
+// The cell names the workspace of the client's version (`module`), from which the client and its MessagePack protocol are loaded, and, for
+// WebTransport, which Deno has, our package (`package`).
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
-import { runCell } from './scenario.mjs';
+import { runCell, through } from './scenario.mjs';
 
 const cell = JSON.parse(process.argv[2]);
 const require = createRequire(cell.module);
@@ -23,10 +24,12 @@ function cut() {
 
 process.on('uncaughtException', (error) => report({ uncaught: String(error?.stack ?? error) }));
 
+const ours = cell.package ? await import(cell.package) : undefined;
 await runCell({
   signalR: require('@microsoft/signalr'),
   msgpack: cell.protocol === 'messagepack' ? require('@microsoft/signalr-protocol-msgpack') : null,
   cell,
+  webTransport: ours && ((options, isCut) => ours.webTransport({ ...options, WebTransport: isCut ? through(cell.cutPort) : WebTransport })),
   report(line) {
     report(line.error && logger ? { ...line, error: `${line.error}\n${logged.join('\n')}` } : line);
     logged.length = 0;

@@ -11,6 +11,17 @@ export const STEPS = [
   'client-result', 'group', 'user', 'one-mib', 'in-order', 'clean-stop', 'reconnect',
 ];
 
+/** WebTransport by way of the proxy on that UDP port. */
+export function through(port) {
+  return class extends WebTransport {
+    constructor(url, options) {
+      const by = new URL(url);
+      by.port = port;
+      super(by.href, options);
+    }
+  };
+}
+
 const MIB = 1024 * 1024;
 const NUMBERED = 1000;
 

@@ -7,8 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { here, prepared, repository } from './places.mjs';
 import { start, stop, patience, temporaryDirectory } from './process.mjs';
-import { startResetProxy } from './reset-proxy.mjs';
-import { startUdpProxy } from './udp-proxy.mjs';
+import { offeredPort, startCut } from './cut.mjs';
 import { told } from './program.mjs';
 
 const BROWSER_MS = 240_000;
@@ -89,24 +88,6 @@ export async function startPages() {
       server.closeAllConnections();
     },
   };
-}
-
-/** The UDP port that the gateway offers WebTransport at. */
-export async function offeredPort(url) {
-  const answer = await fetch(`${url}/contract/negotiate?negotiateVersion=1&webTransport=1`, { method: 'POST' });
-  const offer = (await answer.json()).availableTransports.find(({ transport }) => transport === 'WebTransport');
-  if (!offer) {
-    throw new Error(`${url} offers no WebTransport`);
-  }
-  return offer.port;
-}
-
-/** What a cell's connections to `cutBase` go through: TCP, and UDP where WebTransport is to be cut. */
-async function startCut(url, udpPort) {
-  const tcp = await startResetProxy(url);
-  const udp = udpPort && await startUdpProxy(udpPort);
-  const both = (method) => () => [tcp, udp].forEach((proxy) => proxy?.[method]());
-  return { url: tcp.url, port: udp?.port, down: both('down'), up: both('up'), close: both('close') };
 }
 
 /** Whether the net log shows a WebSocket opened by CONNECT with `:protocol`. */

@@ -2,7 +2,8 @@
 //
 // A job is what is started once: one program for one cell, or one browser for several cells.
 import { join } from 'node:path';
-import { here, prepared, readJson, dotnet } from './places.mjs';
+import { pathToFileURL } from 'node:url';
+import { here, prepared, readJson, dotnet, repository } from './places.mjs';
 import { runBrowser } from './browser.mjs';
 import { runProgram } from './program.mjs';
 
@@ -29,6 +30,11 @@ function node(id, workspace) {
 
 const CLIENTS = [
   node('js10', 'v10'), node('js8', 'v8'), node('js6', 'v6'), node('js31', 'v31'),
+  {
+    id: 'deno', needs: 'deno', webTransport: true, only: ['gateway'], cells: pairs(['WebTransport'], BOTH),
+    command: () => [join(prepared, 'js/node_modules/@deno/linux-x64-glibc/deno'), 'run', '--unstable-net', '--allow-all', '--no-lock', '--quiet', join(here, 'js/client.mjs')],
+    extra: { module: join(prepared, 'js/v10/package.json'), package: pathToFileURL(join(repository, 'web/demo/webtransport.js')).href },
+  },
   {
     id: 'java', needs: 'java', cells: pairs(['WebSockets', 'LongPolling'], ['json']),
     command: () => ['java', '-Xshare:auto', '-XX:TieredStopAtLevel=1', '-cp',

@@ -1,5 +1,5 @@
 // Runs one cell in a client program: CELL-JSON as its only argument, one JSON report a line on its stdout (README.md).
-import { startResetProxy } from './reset-proxy.mjs';
+import { offeredPort, startCut } from './cut.mjs';
 import { start, patience } from './process.mjs';
 import { GO_TEXTS, tokenFor } from './servers.mjs';
 
@@ -27,11 +27,12 @@ export function told(cell, run, proxy) {
 
 /** Resolves with the cell's reports, `{step: report}`, and what else is worth telling of a failure. */
 export async function runProgram(client, cell, run) {
-  const proxy = await startResetProxy(run.url);
+  const over = client.webTransport ? { ...run, url: run.webTransportUrl } : run;
+  const proxy = await startCut(over.url, client.webTransport && await offeredPort(over.url));
   const reports = {};
   const notes = [];
   const [command, ...args] = client.command();
-  const child = start(command, [...args, JSON.stringify(told(cell, run, proxy))], {
+  const child = start(command, [...args, JSON.stringify({ ...told(cell, over, proxy), cutPort: proxy.port })], {
     onLine(line) {
       const report = parse(line);
       if (report?.ask === 'cut') {

@@ -40,6 +40,10 @@ export async function startUdpProxy(port) {
       clients.forEach((client) => { client.isCut = true; });
       return clients.size;
     },
+    /** Loses what those that are there send and get from now on; new ones go through. */
+    cut() {
+      clients.forEach((client) => { client.isCut = true; });
+    },
     up() {
       isDown = false;
     },
