@@ -1,5 +1,6 @@
 //! One QUIC connection from its handshake to its end: the CONNECT is judged, its hub reached, its session carried.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -50,19 +51,28 @@ async fn receive(incoming: Incoming, handshake: Handshake, timeouts: &Timeouts) 
             return None;
         }
     };
-    let connection = match tokio::time::timeout(timeouts.tls_handshake_timeout, connecting).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "a QUIC handshake failed");
-            return None;
-        }
-        Err(_) => {
-            tracing::debug!(%peer, "a QUIC handshake took too long");
-            return None;
-        }
+    // A server may speak before the handshake is over: SETTINGS, which clients wait for, go with it and save a round trip. What the
+    // client says is read after it alone, as there is no 0-RTT.
+    let Ok((connection, shaken_hands)) = connecting.into_0rtt() else { return None };
+    let mut asking = pin!(Asked::read(connection.clone()));
+    let early = tokio::select! {
+        biased;
+        shaken = tokio::time::timeout(timeouts.tls_handshake_timeout, shaken_hands) => match shaken {
+            Ok(_) => None,
+            Err(_) => {
+                tracing::debug!(%peer, "a QUIC handshake took too long");
+                return None;
+            }
+        },
+        // Nothing but an error comes before the handshake is over.
+        asked = &mut asking => Some(asked),
     };
     drop(handshake);
-    match tokio::time::timeout(timeouts.headers_timeout, Asked::read(connection.clone())).await {
+    let asked = match early {
+        Some(asked) => Ok(asked),
+        None => tokio::time::timeout(timeouts.headers_timeout, asking).await,
+    };
+    match asked {
         Ok(Ok(asked)) => return Some(asked),
         Ok(Err(error)) => {
             // Ordinary HTTP/3 ends here too: the port answers none (rule H1).

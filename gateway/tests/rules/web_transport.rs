@@ -440,6 +440,20 @@ async fn er_h5_handshakes_in_progress_are_bounded() {
 }
 
 #[tokio::test]
+async fn settings_come_with_the_servers_half_of_the_handshake() {
+    let rig = Rig::start().await;
+    let authority = rig.takes_an_authority().await;
+    let carrier = Carrier::to(rig.port).await;
+    // What the client answers never arrives: all that it hears belongs to the first flight.
+    carrier.carry_only(1, usize::MAX);
+    let (_endpoint, connection) = quic(carrier.address.port(), &authority).await;
+    let mut control = soon("the server's control stream", connection.accept_uni()).await.unwrap();
+    let mut begin = [0; 2];
+    soon("SETTINGS", control.read_exact(&mut begin)).await.unwrap();
+    assert_eq!(begin, [0x00, 0x04], "a control stream, SETTINGS");
+}
+
+#[tokio::test]
 async fn er_h5_newcomers_show_that_their_address_is_theirs() {
     let mut sent = Vec::new();
     for retry_above in [100, 0] {
