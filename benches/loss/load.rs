@@ -62,7 +62,7 @@ impl Plan {
         Self {
             steady: Calls { connections: 20, every: Duration::from_millis(20) },
             sparse: Calls { connections: 60, every: Duration::from_secs(1) },
-            connect_every: Duration::from_millis(100),
+            connect_every: Duration::from_millis(75),
             window,
         }
     }
