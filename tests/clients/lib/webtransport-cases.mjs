@@ -134,7 +134,7 @@ async function bothEnd(page, url, act) {
 async function refused(env, path, token) {
   const { text, tried, ms } = await env.page.run(attach, env.url, path, token);
   assert.match(text, /WebTransport failed: \w/);
-  assert.match(text, /WebSockets failed: Error: refused by the server/);
+  assert.match(text, /WebSockets failed: Error: refused or blocked/);
   assert.deepEqual(tried, ['WebTransport', 'WebSocket']);
   return `"${text.trim()}" after ${rounded(ms)}`;
 }

@@ -14,8 +14,8 @@ const TIMEOUT_MS = 100_000;
 
 /** Makes the one kind of request that signalr makes with a transport of ours: negotiate. Fails in the words of signalr's own client. */
 const fetchSender: Sender = {
-  async send({ url = "", headers, timeout, withCredentials }) {
-    const response = await fetch(url, {
+  async send({ url, headers, timeout, withCredentials }) {
+    const response = await fetch(url as string, {
       method: "POST",
       credentials: withCredentials ? "include" : "same-origin",
       headers: { "X-Requested-With": "XMLHttpRequest", ...headers },
@@ -39,9 +39,8 @@ export interface Negotiated {
 /** The client around `sender`, which writes what it reads to `told`; `asks` where there is WebTransport to ask for. */
 export function negotiator(told: Negotiated, asks: boolean, sender: Sender = fetchSender): HttpClient {
   const send = async (request: HttpRequest): Promise<HttpResponse> => {
-    const { url = "", headers } = request;
-    if (headers?.["Authorization"] !== `Bearer ${told.accessToken}`) told.accessToken = undefined;
-    const response = await sender.send(asks ? { ...request, url: `${url}&webTransport=1` } : request);
+    if (request.headers?.["Authorization"] !== `Bearer ${told.accessToken}`) told.accessToken = undefined;
+    const response = await sender.send(asks ? { ...request, url: `${request.url}&webTransport=1` } : request);
     try {
       const answer = JSON.parse(response.content as string);
       told.accessToken = answer.accessToken ?? told.accessToken;
@@ -53,9 +52,6 @@ export function negotiator(told: Negotiated, asks: boolean, sender: Sender = fet
     }
     return response;
   };
-  // signalr 8 and later use `send`, earlier ones `post`.
-  return {
-    send,
-    post: (url: string, options?: HttpRequest) => send({ ...options, method: "POST", url }),
-  } as HttpClient;
+  // All that signalr 8 and later use.
+  return { send } as HttpClient;
 }

@@ -22,7 +22,7 @@ export function racingTransport(webSocket: Open, webTransport: (url: string) => 
 
   const connect = (url: string, format: TransferFormat) => new Promise<void>((resolve, reject) => {
     const links: Link[] = [];
-    let running = 0;
+    let failed = 0;
     let failures = "";
     let isDecided = false;
     let timer: ReturnType<typeof setTimeout>;
@@ -44,7 +44,7 @@ export function racingTransport(webSocket: Open, webTransport: (url: string) => 
     };
     const fail = () => end?.(new Error(failures));
 
-    const start = (name: Link["name"], open: Open, failed: () => void) => {
+    const start = (name: Link["name"], open: Open, goOn: () => void) => {
       const link: Link = { name };
       const opened = () => {
         if (isDecided) return;
@@ -65,11 +65,10 @@ export function racingTransport(webSocket: Open, webTransport: (url: string) => 
         if (current === link) end?.(error);
         if (isDecided) return;
         failures += `${name} failed: ${error} `;
-        failed();
-        if (!--running) fail();
+        goOn();
+        if (++failed === links.length) fail();
       }, 0);
       links.push(link);
-      running++;
       open(url, format === BINARY, link, opened, received).then(() => ended(), ended);
     };
 

@@ -26,6 +26,6 @@ export const webSocketWith = (
     socket.onmessage = ({ data }) => received(data);
     socket.onclose = resolve;
   });
-  if (!link.send) throw new Error("refused by the server or blocked on the way");
+  if (!link.send) throw new Error("refused or blocked");
   checkClose("WebSocket", code, reason);
 };

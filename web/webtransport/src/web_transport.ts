@@ -36,7 +36,7 @@ export const webTransportTo = (Session: typeof WebTransport, offer: Offer): Open
     const writer = stream.writable.getWriter();
     const finish = () => writer.close().catch(ignore);
     // A write resolves when there is room for the next.
-    link.send = (data) => writer.write(typeof data === "string" ? new TextEncoder().encode(data) : new Uint8Array(data));
+    link.send = (data) => writer.write(typeof data === "string" ? new TextEncoder().encode(data) : data);
     link.stop = () => {
       // Ending the stream lets everything sent arrive, which closing the session at once would not.
       finish();

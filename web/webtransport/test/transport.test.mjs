@@ -326,6 +326,24 @@ for (const [code, reason, expected] of [
   });
 }
 
+test('a page that goes closes its session, and an ended session leaves no listener', async (t) => {
+  const listeners = new Set();
+  globalThis.addEventListener = (name, listener) => name === 'pagehide' && listeners.add(listener);
+  globalThis.removeEventListener = (name, listener) => listeners.delete(listener);
+  t.after(() => {
+    delete globalThis.addEventListener;
+    delete globalThis.removeEventListener;
+  });
+  const { session, seen } = await connected(t);
+  assert.equal(listeners.size, 1);
+  listeners.forEach((leave) => leave());
+  await settle(t);
+  // An error, so that a page that comes back from the browser's cache connects again.
+  assert.deepEqual([session.closes, seen.closes.map(String)], [[{ closeCode: 1001 }],
+    ['Error: WebTransport closed with status code: 1001 (no reason given).']]);
+  assert.equal(listeners.size, 0);
+});
+
 test('automatic reconnect: the same object starts anew, and nothing of the old connection reaches it', async (t) => {
   const http = fakeHttp(answer('one'), answer('two'), answer('three', [WEB_SOCKETS]), answer('four'));
   const { WebTransport, WebSocket, seen, start, transport } = await negotiated(t, { http });
