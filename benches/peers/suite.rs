@@ -188,8 +188,10 @@ fn progress(peer: Peer, round: usize, sample: &Sample) {
     let others = sample.cpu.others().as_secs_f64() / sample.seconds;
     let failures = sample.failures.count;
     let why = sample.failures.first.as_deref().unwrap_or_default();
+    let p99_ms = sample.p99_us as f64 / 1000.0;
     eprintln!(
-        "round {}: {:<38} {rate:>9.0}/s {cost:>8.2} us each, others use {others:.2} cores, {failures} failed {why}",
+        "round {}: {:<38} {rate:>9.0}/s {cost:>8.2} us each, p99 {p99_ms:.2} ms, others use {others:.2} cores, {failures} \
+         failed {why}",
         round + 1,
         peer.name()
     );
