@@ -12,7 +12,7 @@ use crate::hub_client::{Error, HubClient, PATIENCE};
 use crate::process::Probe;
 
 /// Connects in flight while the clients of another load connect.
-const CONNECTING_MAX: usize = 50;
+pub(super) const CONNECTING_MAX: usize = 50;
 
 /// Runs one round with `at_once` clients in flight; the unit is a whole client life. Must run inside a local set.
 pub(crate) async fn run(target: Target, at_once: usize, timing: Timing, probe: &Probe) -> Sample {

@@ -11,13 +11,14 @@ use tokio::time::Instant;
 use super::{Board, Failures, Target};
 use crate::call::Call;
 use crate::hub_client::{Error, HubClient, PATIENCE};
-use crate::load::connects::connect_many;
+use crate::load::connects::{CONNECTING_MAX, connect_many};
 use crate::process::{Memory, Probe};
 
 /// The client's keep-alive interval of SignalR's defaults.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// Connections that come and go before the first look at the memory.
-const PRIMING: usize = 20;
+/// Connections that come and go before the first look at the memory: as many as connect at once later, so that what all of them
+/// share is there already.
+const PRIMING: usize = CONNECTING_MAX;
 
 /// What the idle case found at one target.
 #[derive(Debug, Clone)]
