@@ -3,7 +3,7 @@
 //! A relay owns no timer: once a second the sweep looks at every [`Link`] and wakes the relay that has something to do
 //! (a keep-alive ping, a stuck write, the end of a wait, a drain). An idle connection costs an entry here and no more.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::task::AtomicWaker;
@@ -79,6 +79,8 @@ pub(crate) struct Link {
     pub(crate) talked: AtomicU32,
     /// Seconds without a message after which the relay ends; 0 for no limit.
     pub(crate) idle_limit: AtomicU32,
+    /// It was given up to free its bytes, and is about to let go of them.
+    pub(crate) given_up: AtomicBool,
     /// Bytes held for either side while it would block.
     pub(crate) held_bytes: AtomicU64,
 }

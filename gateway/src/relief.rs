@@ -47,8 +47,13 @@ fn forget_answers(gate: &Gate) {
 
 /// Ends as many connections as hold that many bytes, those first that have waited longest.
 fn give_up_slowest(gate: &Gate, excess: usize) -> usize {
-    let mut slow = Vec::new();
+    let (mut slow, mut freed, mut given_up) = (Vec::new(), 0, 0);
     for link in gate.links.all() {
+        if link.given_up.load(Relaxed) {
+            // It takes its time to end, on a busy machine more than others: nobody else must go for its bytes.
+            freed += usize::try_from(link.held_bytes.load(Relaxed)).unwrap_or(usize::MAX);
+            continue;
+        }
         let marks = [link.stuck_since.load(Relaxed), link.unacknowledged_since.load(Relaxed)];
         let held = link.held_bytes.load(Relaxed);
         if let Some(since) = marks.into_iter().filter(|since| *since != 0).min() {
@@ -65,7 +70,6 @@ fn give_up_slowest(gate: &Gate, excess: usize) -> usize {
         }
     }
     slow.sort_by_key(|(since, held, _)| (*since, std::cmp::Reverse(*held)));
-    let (mut freed, mut given_up) = (0, 0);
     for (_, held, slow) in slow {
         if freed >= excess {
             break;
@@ -73,7 +77,10 @@ fn give_up_slowest(gate: &Gate, excess: usize) -> usize {
         freed += held;
         given_up += 1;
         match slow {
-            Slow::WebSocket(link) => link.order(Orders::GIVE_UP),
+            Slow::WebSocket(link) => {
+                link.given_up.store(true, Relaxed);
+                link.order(Orders::GIVE_UP);
+            }
             Slow::Edge(edge, entry) => {
                 edge.end(End::ClientGone, true);
                 edge.over.cancel();

@@ -38,6 +38,9 @@ use crate::web_transport;
 /// Silence after which a WebSocket peer that was pinged counts as dead, in ping intervals (rule D8).
 const DEAD_AFTER_PINGS: u32 = 3;
 
+/// Ports that the system gives for TCP and that are tried for UDP.
+const PORTS_TRIED_MAX: usize = 16;
+
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -235,15 +238,21 @@ struct Listening {
     web_transport: Option<web_transport::OpenEndpoint>,
 }
 
-/// Binds a listener, and WebTransport beside it.
+/// Binds a listener, and WebTransport beside it. Where the system chooses the TCP port, one is sought whose UDP port is free, too.
 fn bind(configured: &Listener, config: &Config) -> Result<(Bound, Option<web_transport::Bound>), StartError> {
-    let tls = tls::server(configured)?;
-    let tcp = Bound::bind(configured.address, configured.http2, tls, config.timeouts.tcp_keep_alive)
-        .map_err(|source| StartError::Bind { address: configured.address, source })?;
-    let Some(udp) = &configured.web_transport else { return Ok((tcp, None)) };
-    let bound = web_transport::Bound::bind(udp, tcp.address, config, web_transport::tls_of(udp)?);
-    let bound = bound.map_err(|source| StartError::Bind { address: udp.address.unwrap_or(tcp.address), source })?;
-    Ok((tcp.with_web_transport(Some(Arc::clone(&bound.listener))), Some(bound)))
+    let (mut tries, any_port) = (PORTS_TRIED_MAX, configured.address.port() == 0);
+    loop {
+        let tls = tls::server(configured)?;
+        let tcp = Bound::bind(configured.address, configured.http2, tls, config.timeouts.tcp_keep_alive)
+            .map_err(|source| StartError::Bind { address: configured.address, source })?;
+        let Some(udp) = &configured.web_transport else { return Ok((tcp, None)) };
+        let address = udp.address.unwrap_or(tcp.address);
+        match web_transport::Bound::bind(udp, address, config, web_transport::tls_of(udp)?) {
+            Ok(bound) => return Ok((tcp.with_web_transport(Some(Arc::clone(&bound.listener))), Some(bound))),
+            Err(source) if source.kind() == std::io::ErrorKind::AddrInUse && any_port && tries > 0 => tries -= 1,
+            Err(source) => return Err(StartError::Bind { address, source }),
+        }
+    }
 }
 
 /// Serves health and metrics on a listener of its own (rule G6).

@@ -52,17 +52,16 @@ pub(crate) struct OpenEndpoint {
 }
 
 impl Bound {
-    /// Binds the address of `configured`, or `tcp`, the listener's own.
+    /// Binds `address`.
     ///
     /// # Errors
     /// The system's, an address in use above all; settings that the library refuses.
     pub(crate) fn bind(
         configured: &WebTransport,
-        tcp: SocketAddr,
+        address: SocketAddr,
         config: &Config,
         (server, certificates): (rustls::ServerConfig, Certificates),
     ) -> io::Result<Self> {
-        let address = configured.address.unwrap_or(tcp);
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         let wanted = config.limits.udp_receive_buffer_bytes;
         socket.set_recv_buffer_size(wanted)?;

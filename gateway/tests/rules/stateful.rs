@@ -260,14 +260,19 @@ async fn er_i4_an_overflow_in_the_gap_is_answered_404() {
 
 #[tokio::test]
 async fn er_f1_what_is_kept_for_all_clients_together_is_bounded() {
-    let more = "[limits]\nbuffered_bytes_max = \"1 MiB\"\nhub_message_bytes_max = \"1 MiB\"\nstateful_buffer_bytes_max = \"1 MiB\"";
+    // A message that is being written counts twice: as one that is kept, and as bytes that wait.
+    let more = "[limits]\nbuffered_bytes_max = \"3 MiB\"\nhub_message_bytes_max = \"1 MiB\"\nstateful_buffer_bytes_max = \"4 MiB\"";
     let (backend, front) = start(more).await;
     let long = format!("{{\"type\":1,\"target\":\"m\",\"arguments\":[\"{}\"]}}\u{1e}", "x".repeat(700_000));
     let mut first = connect(&front, &backend).await;
-    first.hub.send_text(&long).await;
-    assert_eq!(said(&mut first.client).await.len(), long.len());
+    for _ in 0..3 {
+        first.hub.send_text(&long).await;
+        assert_eq!(said(&mut first.client).await.len(), long.len());
+    }
     let mut second = connect(&front, &backend).await;
-    second.hub.send_text(&long).await;
+    for _ in 0..2 {
+        second.hub.send_text(&long).await;
+    }
     let (first_ended, close) = {
         let mut first = std::pin::pin!(said(&mut first.client));
         loop {
