@@ -25,19 +25,21 @@ use crate::query::Query;
 use crate::table::{Entry, Shown, State};
 use crate::visit::{Client, Visit};
 
-/// Serves one newcomer. Each part is boxed, so that a session does not carry what its beginning needed.
-pub(super) async fn serve(gate: Arc<Gate>, incoming: Incoming, handshake: Handshake, _counted: Counted) {
+/// Serves one newcomer. Its session is a task of its own, so that it does not carry what its beginning needed.
+pub(super) async fn serve(gate: Arc<Gate>, incoming: Incoming, handshake: Handshake, counted: Counted) {
     let peer = incoming.remote_address();
     let live = gate.live.load_full();
-    let Some(asked) = Box::pin(receive(incoming, handshake, &live.config.timeouts)).await else { return };
+    let Some(asked) = receive(incoming, handshake, &live.config.timeouts).await else { return };
     let waits = Waits::of(&live.config.timeouts);
     drop(live);
     let client = Arc::new(Client::new(peer, true, None));
     let request = request(&asked.request);
-    let answered = Box::pin(answer(gate, client, request)).await;
+    let answered = answer(gate, client, request).await;
     match answered.session {
-        Some(session) => Box::pin(session.run(asked, waits)).await,
-        None => Box::pin(asked.refuse(answered.status)).await,
+        Some(session) => {
+            tokio::spawn(session.run(asked, waits, counted));
+        }
+        None => asked.refuse(answered.status).await,
     }
 }
 
@@ -109,7 +111,7 @@ struct Admitted {
 }
 
 impl Admitted {
-    async fn run(self, asked: Asked, waits: Waits) {
+    async fn run(self, asked: Asked, waits: Waits, _counted: Counted) {
         let Self { opened, entry } = self;
         let edge = Arc::clone(&opened.edge);
         let carrying = async {
