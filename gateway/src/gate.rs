@@ -31,7 +31,7 @@ pub(crate) struct Gate {
     pub(crate) metrics: Arc<Metrics>,
     /// Where access log lines go.
     access_log: Option<AccessLog>,
-    /// Client connections (TCP) open.
+    /// Client connections open that are no relays: HTTP over TCP, and QUIC.
     pub(crate) tcp_connections: AtomicUsize,
     /// What backends let pages of other origins do.
     pub(crate) cors: CorsMemory,

@@ -1,5 +1,6 @@
 //! One QUIC connection from its handshake to its end: the CONNECT is judged, its hub reached, its session carried.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,6 +29,7 @@ use crate::visit::{Client, Visit};
 /// Serves one newcomer. Its session is a task of its own, so that it does not carry what its beginning needed.
 pub(super) async fn serve(gate: Arc<Gate>, incoming: Incoming, handshake: Handshake, counted: Counted) {
     let peer = incoming.remote_address();
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let live = gate.live.load_full();
     let Some(asked) = receive(incoming, handshake, &live.config.timeouts).await else { return };
     let waits = Waits::of(&live.config.timeouts);

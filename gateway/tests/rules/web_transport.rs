@@ -146,6 +146,19 @@ async fn er_h4_what_negotiate_showed_goes_to_the_hub_with_the_session() {
 }
 
 #[tokio::test]
+async fn er_b3_a_hub_is_told_the_address_of_a_sessions_client() {
+    let rig = Rig::start().await;
+    let both = listener(&rig.directory).replace("= {", "= { address = \"[::]:0\",");
+    let front = rig.setup.clone().listener(&both).start().await;
+    let port = front.gateway.web_transport_addresses().next().unwrap().port();
+    let answer = front.post(NEGOTIATE, "").await;
+    let target = format!("/chat?id={}", Negotiated::of(answer).token);
+    let _session = Session::ask(port, &target, &[("x-forwarded-for", "10.9.9.9")]).await.unwrap();
+    let (upgrade, _hub) = rig.backend.socket().await;
+    assert_eq!(upgrade.header("x-forwarded-for").as_deref(), Some("127.0.0.1"), "as over TCP, and nobody else's word");
+}
+
+#[tokio::test]
 async fn er_h4_a_session_of_another_origin_is_refused_and_uses_nothing_up() {
     let rig = Rig::start().await;
     let target = rig.ask(&format!("\nOrigin: {PAGE}")).await;
