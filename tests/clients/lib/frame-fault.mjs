@@ -1,9 +1,13 @@
-// Tampers with one WebSocket frame of a byte stream: the proof that a run which finds nothing would have found it.
+// Tampers with a WebSocket frame of a byte stream (with a few, where frames change places): the proof that a run which finds nothing would have
+// found it.
 
 /** Pings, acks and the like are shorter than what carries a numbered message. */
 const LENGTH_MIN = 40;
 /** Frames that pass before the fault, so that connection and groups are set up. */
 const PASSED_FIRST = 8;
+/** Swaps and the frames between two: a frame may change places with one that carries no number (an answer to a call), and nothing comes late then. */
+const SWAPS = 3;
+const SWAPPED_EVERY = 20;
 
 export class FrameFault {
   constructor(kind) {
@@ -22,13 +26,18 @@ export class FrameFault {
   }
 
   frame(frame) {
-    if (this.kept) {
+    if (this.kept && frame.length >= LENGTH_MIN) {
       const swapped = [frame, this.kept];
       this.kept = null;
       return swapped;
     }
-    this.seen += frame.length >= LENGTH_MIN ? 1 : 0;
-    if (this.seen !== PASSED_FIRST || frame.length < LENGTH_MIN) {
+    if (frame.length < LENGTH_MIN) {
+      return [frame];
+    }
+    this.seen += 1;
+    const beyond = this.seen - PASSED_FIRST;
+    const turn = beyond / SWAPPED_EVERY;
+    if (!Number.isInteger(turn) || turn < 0 || turn >= (this.kind === 'swap' ? SWAPS : 1)) {
       return [frame];
     }
     if (this.kind === 'swap') {
