@@ -38,7 +38,7 @@ use crate::visit::{Visit, wants_event_stream, wants_web_socket};
 /// A token that was presented and is ours.
 pub(crate) struct Presented {
     /// By what its connection is found.
-    pub(crate) key: TokenKey,
+    key: TokenKey,
     /// What it says; `None` where only the table knows.
     contents: Option<Contents>,
 }
